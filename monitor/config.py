@@ -1,0 +1,234 @@
+"""The configuration as data: one frozen struct a section, units in the names.
+
+`config/monitor.toml` is the only place with default values; a user's file and the environment lie
+over it, key by key. This module parses and checks; it opens no file and reads no environment.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from monitor.events import Instrument
+
+Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+Milliseconds: TypeAlias = Annotated[int, Meta(ge=10, le=3_600_000)]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
+
+ENVIRONMENT_PREFIX = "CASCADE_"
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message says where, and what is allowed."""
+
+
+class VenueConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One venue: where it is and which of its symbols to follow."""
+
+    enabled: bool
+    required: bool
+    ws_url: str
+    http_url: str
+    book_depth: Count
+    symbols_per_socket: Count
+    instruments_interval_s: Seconds
+    instruments: dict[str, str]
+    open_interest_interval_s: Seconds | None = None
+
+
+class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often the engine looks and publishes."""
+
+    tick_interval_ms: Milliseconds
+    publish_interval_ms: Milliseconds
+    status_interval_ms: Milliseconds
+
+
+class JournalConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The recording of everything the daemon heard."""
+
+    enabled: bool
+    directory: str
+    rotate_mb: Count
+    keep_files: Count
+    flush_interval_ms: Milliseconds
+
+
+class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where messages are published."""
+
+    enabled: bool
+    url: str
+    prefix: str
+    state_ttl_s: Seconds
+    stream_length: Count
+    queue_length: Count
+    timeout_s: Seconds
+
+
+class HttpConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The daemon's own HTTP server."""
+
+    enabled: bool
+    host: str
+    port: Port
+    ready_lag_s: Seconds
+    ready_grace_s: Seconds
+
+
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    format: Literal["auto", "json", "text"]
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything."""
+
+    state_directory: str
+    queue_length: Count
+    venues: dict[str, VenueConfig]
+    engine: EngineConfig
+    journal: JournalConfig
+    redis: RedisConfig
+    http: HttpConfig
+    log: LogConfig
+
+
+class PipelineConfig(Struct, frozen=True):
+    """What the pure part depends on; stands in every journal, so that a replay needs no file."""
+
+    venues: dict[str, VenueConfig]
+    engine: EngineConfig
+    instruments: list[Instrument]
+
+
+class Layer(Struct, frozen=True):
+    """One source of settings, such as a file, and the nested values it sets."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def parse_toml(text: str, origin: str) -> Layer:
+    """A TOML file as a layer.
+
+    Raises:
+        ConfigError: it is not TOML; says where.
+    """
+    try:
+        return Layer(origin, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def parse_environment(environment: Mapping[str, str]) -> Layer:
+    """The variables ``CASCADE_<SECTION>__<KEY>`` as a layer.
+
+    A value is read as a TOML value where it is one, else as a string. Variables without a double
+    underscore (such as ``CASCADE_CONFIG``) are not settings, except the two top-level ones.
+    """
+    values: dict[str, Any] = {}
+    for name, text in sorted(environment.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if len(path) == 1 and path[0] not in {"state_directory", "queue_length"}:
+            continue
+        node = values
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"environment {name}: a part of this name is itself a value")
+        node[path[-1]] = _value(text)
+    return Layer("environment", values)
+
+
+def merge(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
+    """The effective configuration, and the origin of each value by its dotted path.
+
+    Later layers win key by key; a table of `instruments` is replaced as a whole.
+
+    Raises:
+        ConfigError: an unknown key (with a suggestion), a wrong type or a value out of range.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _overlay(merged, layer.values, layer.origin, origins, "")
+    try:
+        return msgspec.convert(merged, Config), origins
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), origins)) from error
+
+
+def parse_instruments(text: str, origin: str) -> list[Instrument]:
+    """The static table of instrument specifications.
+
+    Raises:
+        ConfigError: it is not TOML or a field is wrong.
+    """
+    rows = parse_toml(text, origin).values.get("instrument", [])
+    try:
+        return msgspec.convert(rows, list[Instrument])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  (a TOML value is anything)
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _overlay(
+    below: dict[str, Any], above: dict[str, Any], origin: str, origins: dict[str, str], path: str
+) -> None:
+    for key, value in above.items():
+        where = f"{path}.{key}" if path else key
+        mergeable = isinstance(value, dict) and isinstance(below.get(key), dict)
+        if mergeable and key != "instruments":
+            _overlay(below[key], value, origin, origins, where)
+        else:
+            below[key] = value
+            for known in [k for k in origins if k == where or k.startswith(where + ".")]:
+                del origins[known]
+            _note(value, origin, origins, where)
+
+
+def _note(value: Any, origin: str, origins: dict[str, str], path: str) -> None:  # noqa: ANN401
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _note(inner, origin, origins, f"{path}.{key}")
+    else:
+        origins[path] = origin
+
+
+def _explain(message: str, origins: dict[str, str]) -> str:
+    """Add to msgspec's message where the value came from, and a suggestion for an unknown key."""
+    problem, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    if "unknown field" in problem:
+        key = problem.split("`")[1]
+        where = f"{path}.{key}" if path else key
+        near = difflib.get_close_matches(key, _keys(path), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        origin = next((o for p, o in origins.items() if p.startswith(where)), "configuration")
+        return f"{origin}: unknown key {where!r}{hint}"
+    origin = next((o for p, o in origins.items() if path and p.startswith(path)), "configuration")
+    return f"{origin}: {path or 'top level'}: {problem}"
+
+
+def _keys(path: str) -> list[str]:
+    """The keys allowed at a dotted path."""
+    if not path:
+        return list(Config.__struct_fields__)
+    if path.startswith("venues"):
+        return list(VenueConfig.__struct_fields__)
+    return list(getattr(Config.__annotations__.get(path), "__struct_fields__", ()))

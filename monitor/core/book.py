@@ -1,0 +1,339 @@
+"""One limit order book that is either true or says that it is not.
+
+Prices are integer ticks. Levels near the touch live in two dense arrays ("ladders") indexed by
+tick, which makes both an update and a cumulative depth curve cheap; the few levels farther away
+live in a dictionary. The book does not know how a venue numbers its updates: the venue's codec
+delivers snapshots and deltas in sequence and reports gaps.
+"""
+
+from array import array
+from collections.abc import Iterator
+from decimal import Decimal
+from hashlib import sha256
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.events import Level
+
+State: TypeAlias = Literal["empty", "syncing", "synced", "stale"]
+
+LADDER_MIN, LADDER_MAX = 1 << 10, 1 << 16
+"""Cells of a ladder: at the most 0.5 MB a side, so 1 MB a book whatever the tick."""
+
+LADDER_SPAN = 0.1
+"""A ladder is made to reach this far from the price on either side, as far as `LADDER_MAX` allows."""
+
+QUANTITY_MAX = 1e15
+"""A larger quantity is not a quantity; also refuses infinity."""
+
+OFF_TICK = 1e-3
+"""How far from a whole tick, in ticks, a price may be: float noise, not another tick size."""
+
+FAR_MAX = 200_000
+"""Levels a side outside the ladder; more than that is not a market."""
+
+
+class Book:
+    """Levels of one instrument.
+
+    States: ``empty`` (nothing heard), ``syncing`` (waiting for a snapshot), ``synced`` (true),
+    ``stale`` (was true, then a gap, a silence or a contradiction). Only a ``synced`` book may be
+    used; the levels of a ``stale`` one are kept for inspection.
+    """
+
+    def __init__(self, tick: float) -> None:
+        self.tick = tick
+        self.state: State = "empty"
+        self.gaps = 0
+        self.resyncs = 0
+        self._inverse = 1.0 / tick
+        if tick < 1:  # 1 / 0.00001 is not quite 100000
+            self._inverse = float(round(self._inverse * 1e6) / 1e6)
+        self._limit: int | None = None
+        self._ladders: tuple[array[float], array[float]] = (array("d"), array("d"))
+        self._far: tuple[dict[int, float], dict[int, float]] = ({}, {})
+        self._base = 0
+        self._counts = [0, 0]
+        self._reach: list[int | None] = [None, None]
+
+    # ------------------------------------------------------------------------------ writing
+
+    def expect(self) -> None:
+        """A snapshot has been asked for."""
+        if self.state == "empty":
+            self.state = "syncing"
+
+    def distrust(self) -> None:
+        """Something was missed: from now on the book is not true."""
+        if self.state == "synced":
+            self.state = "stale"
+        elif self.state == "empty":
+            self.state = "syncing"
+
+    def snapshot(
+        self, bids: list[Level], asks: list[Level], *, depth: int, maintained: bool
+    ) -> str | None:
+        """Replace everything; return why not, if the levels make no book.
+
+        `depth` is the venue's limit of levels a side, and `maintained` whether the venue keeps
+        just that many up to date. A side with fewer levels than `depth` is complete.
+        """
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            return self._refuse("crossed")
+        self._lay_out(bids, asks)
+        self._limit = depth if maintained else None
+        self._counts = [0, 0]
+        for side, levels in enumerate((bids, asks)):
+            if reason := self._apply(side, levels):
+                return self._refuse(reason)
+        self._reach = [self._worst(s) if self._counts[s] >= depth else None for s in (0, 1)]
+        if self.state == "stale":
+            self.resyncs += 1
+        self.state = "synced"
+        return None
+
+    def delta(self, bids: list[Level], asks: list[Level]) -> str | None:
+        """Apply changed levels to a synced book; return why the book is now stale, if it is."""
+        if self.state != "synced":
+            return None
+        apply = self._apply_fast if self._limit is None else self._apply
+        reason = apply(0, bids) or apply(1, asks)
+        if reason:
+            return self._refuse(reason)
+        if self._limit is not None:
+            self._trim(self._limit)
+        return None
+
+    def check(self) -> str | None:
+        """Look for a contradiction and follow the price; meant to be called once a tick."""
+        if self.state != "synced":
+            return None
+        bid, ask = self._best(0), self._best(1)
+        if bid is not None and ask is not None:
+            if bid >= ask:
+                return self._refuse("crossed")
+            middle = (bid + ask) // 2 - self._base
+            size = len(self._ladders[0])
+            drifted = not size // 4 <= middle < size - size // 4
+            if drifted and max(1, middle + self._base - size // 2) != self._base:
+                self._move(middle + self._base)
+        if max(len(self._far[0]), len(self._far[1])) > FAR_MAX:
+            return self._refuse("too_many_levels")
+        return None
+
+    # ------------------------------------------------------------------------------ reading
+
+    def best(self) -> tuple[float | None, float | None]:
+        """Best bid and best ask price; None for an empty side."""
+        bid, ask = self._best(0), self._best(1)
+        return (
+            None if bid is None else bid / self._inverse,
+            None if ask is None else ask / self._inverse,
+        )
+
+    def mid(self) -> float | None:
+        """The middle of best bid and best ask; None unless both exist and the book is synced."""
+        bid, ask = self.best()
+        if self.state != "synced" or bid is None or ask is None:
+            return None
+        return (bid + ask) / 2
+
+    def levels(self, side: int) -> list[tuple[int, float]]:
+        """(price in ticks, quantity) of every level of side 0 (bids) or 1 (asks), best first."""
+        ladder = np.frombuffer(self._ladders[side])
+        near = np.flatnonzero(ladder)
+        found = [(int(i) + self._base, float(ladder[i])) for i in near]
+        found += self._far[side].items()
+        return sorted(found, reverse=side == 0)
+
+    def size(self) -> tuple[int, int]:
+        """Number of bid and of ask levels."""
+        return len(self.levels(0)), len(self.levels(1))
+
+    def reach(self, side: int) -> float | None:
+        """The farthest price up to which a side is completely known; None if it all is.
+
+        Beyond it only levels that changed since the snapshot are known (exchanges.md 1b).
+        """
+        if self._limit is not None:
+            full = self._counts[side] >= self._limit
+            worst = self._worst(side) if full else None
+        else:
+            worst = self._reach[side]
+        return None if worst is None else worst / self._inverse
+
+    def notional_within(
+        self, side: int, price: float, distances: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Quantity times price resting within each distance of `price`, in quote currency.
+
+        Args:
+            side: 0 for bids, 1 for asks.
+            price: from where the distances are measured.
+            distances: shape (n,), ratios of `price`, ascending.
+
+        Returns:
+            Shape (n,); NaN where the book is not known to reach that far.
+        """
+        sign = -1.0 if side == 0 else 1.0
+        limits = price * (1.0 + sign * distances)
+        ladder = np.frombuffer(self._ladders[side])
+        near = np.flatnonzero(ladder)
+        prices = (near + self._base) / self._inverse
+        value = np.concatenate(([0.0], np.cumsum(prices * ladder[near])))
+        if side == 0:
+            total = value[-1] - value[np.searchsorted(prices, limits * (1 - 1e-12), "left")]
+        else:
+            total = value[np.searchsorted(prices, limits * (1 + 1e-12), "right")]
+        for tick, quantity in self._far[side].items():
+            far = tick / self._inverse
+            total += np.where(sign * (limits - far) >= 0, far * quantity, 0.0)
+        reach = self.reach(side)
+        if reach is not None:
+            total = np.where(sign * (limits - reach) > 0, np.nan, total)
+        return np.asarray(total, dtype=np.float64)
+
+    def text(self, decimals: int) -> str:
+        """The levels as lines ``b price quantity`` and ``a price quantity``, best first.
+
+        Both numbers are plain decimals without trailing zeros, quantities in base units.
+        """
+        return "\n".join(self._lines(decimals))
+
+    def checksum(self, decimals: int) -> str:
+        """SHA-256 of `text` in hexadecimal."""
+        return sha256(self.text(decimals).encode()).hexdigest()
+
+    # ------------------------------------------------------------------------------ private
+
+    def _refuse(self, reason: str) -> str:
+        self.distrust()
+        return reason
+
+    def _lay_out(self, bids: list[Level], asks: list[Level]) -> None:
+        """Clear the ladders and place them around the touch."""
+        best = bids[0][0] if bids else asks[0][0] if asks else 0.0
+        middle = int(best * self._inverse) if 0 < best < QUANTITY_MAX else 0
+        wanted = int(2 * LADDER_SPAN * middle)
+        size = min(LADDER_MAX, max(LADDER_MIN, 1 << max(wanted - 1, 1).bit_length()))
+        zeros = bytes(8 * size)
+        self._ladders = (array("d", zeros), array("d", zeros))
+        self._far = ({}, {})
+        self._base = max(1, middle - size // 2)
+
+    def _apply_fast(self, side: int, levels: list[Level]) -> str | None:
+        """Write levels of a book that is not trimmed: the hot loop."""
+        ladder, inverse, base = self._ladders[side], self._inverse, self._base
+        size = len(ladder)
+        try:
+            for price, quantity in levels:
+                x = price * inverse + 0.5
+                tick = int(x)
+                if not 0.499 < x - tick < 0.501 or not 0.0 <= quantity < QUANTITY_MAX:
+                    return self._diagnose(price, quantity)
+                index = tick - base
+                if 0 <= index < size:
+                    ladder[index] = quantity
+                else:
+                    self._write_far(side, tick, quantity)
+        except (ValueError, OverflowError):  # int() of NaN or infinity
+            return "bad_number"
+        return None
+
+    def _apply(self, side: int, levels: list[Level]) -> str | None:
+        """Write levels and keep count of them."""
+        ladder, inverse, base = self._ladders[side], self._inverse, self._base
+        far, size, count = self._far[side], len(ladder), self._counts[side]
+        try:
+            for price, quantity in levels:
+                x = price * inverse + 0.5
+                tick = int(x)
+                if not 0.499 < x - tick < 0.501 or not 0.0 <= quantity < QUANTITY_MAX:
+                    return self._diagnose(price, quantity)
+                index = tick - base
+                near = 0 <= index < size
+                before = ladder[index] if near else far.get(tick, 0.0)
+                count += (quantity > 0.0) - (before > 0.0)
+                if near:
+                    ladder[index] = quantity
+                else:
+                    self._write_far(side, tick, quantity)
+        except (ValueError, OverflowError):
+            return "bad_number"
+        self._counts[side] = count
+        return None
+
+    def _diagnose(self, price: float, quantity: float) -> str:
+        if not 0.0 <= quantity < QUANTITY_MAX or not 0.0 < price < QUANTITY_MAX:
+            return "bad_number"
+        return "off_tick"
+
+    def _write_far(self, side: int, tick: int, quantity: float) -> None:
+        if tick <= 0:
+            raise ValueError(tick)
+        if quantity:
+            self._far[side][tick] = quantity
+        else:
+            self._far[side].pop(tick, None)
+
+    def _trim(self, limit: int) -> None:
+        """Forget levels that fell out of the venue's window: it no longer updates them."""
+        for side in (0, 1):
+            excess = self._counts[side] - limit
+            if excess <= 0:
+                continue
+            for tick, _ in self.levels(side)[limit:]:
+                index = tick - self._base
+                if 0 <= index < len(self._ladders[side]):
+                    self._ladders[side][index] = 0.0
+                else:
+                    del self._far[side][tick]
+            self._counts[side] = limit
+
+    def _best(self, side: int) -> int | None:
+        near = np.flatnonzero(np.frombuffer(self._ladders[side]))
+        found = [int(near[-1 if side == 0 else 0]) + self._base] if len(near) else []
+        if far := self._far[side]:
+            found.append(max(far) if side == 0 else min(far))
+        if not found:
+            return None
+        return max(found) if side == 0 else min(found)
+
+    def _worst(self, side: int) -> int | None:
+        near = np.flatnonzero(np.frombuffer(self._ladders[side]))
+        found = [int(near[0 if side == 0 else -1]) + self._base] if len(near) else []
+        if far := self._far[side]:
+            found.append(min(far) if side == 0 else max(far))
+        if not found:
+            return None
+        return min(found) if side == 0 else max(found)
+
+    def _move(self, middle: int) -> None:
+        """Centre the ladders on another price without losing a level."""
+        size = len(self._ladders[0])
+        everything = [self.levels(0), self.levels(1)]
+        zeros = bytes(8 * size)
+        self._ladders = (array("d", zeros), array("d", zeros))
+        self._far = ({}, {})
+        self._base = max(1, middle - size // 2)
+        for side, levels in enumerate(everything):
+            for tick, quantity in levels:
+                index = tick - self._base
+                if 0 <= index < size:
+                    self._ladders[side][index] = quantity
+                else:
+                    self._far[side][tick] = quantity
+
+    def _lines(self, decimals: int) -> Iterator[str]:
+        step = Decimal(repr(self.tick))
+        for side, letter in enumerate("ba"):
+            for tick, quantity in self.levels(side):
+                yield f"{letter} {plain(step * tick)} {plain(Decimal(repr(round(quantity, decimals))))}"
+
+
+def plain(number: Decimal) -> str:
+    """A decimal without exponent and without trailing zeros."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,374 @@
+"""Every value that crosses a boundary: inputs, market events, outputs and commands.
+
+Units are fixed here once. `at` is the receive time and `sent_at` the venue's own time, both integer
+nanoseconds since the Unix epoch. Prices are in quote currency per base unit, quantities in base
+units, money in USD (a USD stablecoin counts as one dollar). A `side` is always that of the
+*position*: ``long`` positions are liquidated below the price, ``short`` ones above it. Nothing here
+has behaviour beyond naming.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+Side: TypeAlias = Literal["long", "short"]
+Taker: TypeAlias = Literal["buy", "sell"]
+PriceKind: TypeAlias = Literal["bankruptcy", "fill", "order_limit", "mark", "unknown"]
+Completeness: TypeAlias = Literal["all", "sampled_1s", "partial", "tail_only"]
+Level: TypeAlias = tuple[float, float]
+"""A price and the quantity resting there, in base units; quantity 0 removes the level."""
+
+NS = 1_000_000_000
+"""Nanoseconds in a second."""
+
+
+# ---------------------------------------------------------------------------------- inputs
+
+
+class Frame(Struct, frozen=True, gc=False):
+    """One websocket message exactly as received."""
+
+    at: int
+    feed: str
+    data: bytes
+
+
+class Reply(Struct, frozen=True, gc=False):
+    """The answer to a `Fetch`; status 0 means that no HTTP answer came and `data` says why."""
+
+    at: int
+    venue: str
+    key: str
+    status: int
+    data: bytes
+
+
+class Opened(Struct, frozen=True, gc=False):
+    """A feed's socket is open and nothing has been received on it yet."""
+
+    at: int
+    feed: str
+
+
+class Lost(Struct, frozen=True, gc=False):
+    """A feed's socket is gone; whatever was sent until the next `Opened` is missed."""
+
+    at: int
+    feed: str
+    reason: str
+
+
+class Tick(Struct, frozen=True, gc=False):
+    """Time passed. The only clock the core has."""
+
+    at: int
+
+
+Input: TypeAlias = Frame | Reply | Opened | Lost | Tick
+
+
+# ----------------------------------------------------------------------------- instruments
+
+
+class Tier(Struct, frozen=True):
+    """One row of a maintenance-margin table.
+
+    It holds for positions in ``(floor, cap]``, in the unit of `Instrument.tier_unit`. The
+    maintenance margin is ``notional * rate - deduction`` (exchanges.md 0.4).
+    """
+
+    floor: float
+    cap: float | None
+    rate: float
+    deduction: float
+    max_leverage: float
+
+
+class Instrument(Struct, frozen=True):
+    """Contract specification of one symbol on one venue.
+
+    Attributes:
+        name: ``venue:symbol``, unique over all venues.
+        asset: the underlying that carries the risk, such as ``BTC``.
+        kind: ``linear`` is margined in quote, ``inverse`` in base currency.
+        contract: base units per venue quantity (linear), or USD per contract (inverse).
+        multiplier: units of `asset` in one base unit (1000 for ``1000PEPE``).
+        tick: smallest price step.
+        lot: smallest venue quantity step, in venue quantities.
+        funding_interval_hours: None when the venue has not said.
+        tier_unit: what `Tier.floor` and `Tier.cap` count.
+        as_of: where and when the specification comes from, ``venue`` or a static table's date.
+    """
+
+    name: str
+    venue: str
+    symbol: str
+    asset: str
+    kind: Literal["linear", "inverse"]
+    contract: float
+    tick: float
+    lot: float
+    multiplier: float = 1.0
+    funding_interval_hours: float | None = None
+    tier_unit: Literal["quote", "base", "contracts"] = "quote"
+    tiers: tuple[Tier, ...] = ()
+    liquidation_fee: float | None = None
+    as_of: str = "venue"
+
+
+# --------------------------------------------------------------------------- market events
+
+
+class Listed(Struct, frozen=True):
+    """An instrument's specification became known or changed."""
+
+    instrument: Instrument
+
+
+class BookSnapshot(Struct, frozen=True, gc=False):
+    """The whole visible book. `depth` is the venue's limit of levels a side.
+
+    `maintained` says that the venue keeps exactly the best `depth` levels up to date (the book is
+    then trimmed to them); otherwise later deltas may add levels beyond the snapshot's reach.
+    """
+
+    instrument: str
+    sent_at: int
+    bids: list[Level]
+    asks: list[Level]
+    depth: int
+    maintained: bool
+
+
+class BookDelta(Struct, frozen=True, gc=False):
+    """Absolute quantities of the levels that changed, in sequence with what came before."""
+
+    instrument: str
+    sent_at: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+class Syncing(Struct, frozen=True, gc=False):
+    """A book has been subscribed and its snapshot is awaited."""
+
+    instrument: str
+
+
+class Gap(Struct, frozen=True, gc=False):
+    """The book lost its sequence and is not to be believed until the next snapshot."""
+
+    instrument: str
+    reason: str
+
+
+class Trade(Struct, frozen=True, gc=False):
+    """An execution in the order book."""
+
+    instrument: str
+    sent_at: int
+    price: float
+    quantity: float
+    taker: Taker
+
+
+class Transfer(Struct, frozen=True, gc=False):
+    """A print outside the order book: insurance fund, auto-deleveraging or block trade.
+
+    It carries no price information and does not count as a trade.
+    """
+
+    instrument: str
+    sent_at: int
+    price: float
+    quantity: float
+    kind: Literal["insurance_fund", "adl", "block", "other"]
+
+
+class Liquidation(Struct, frozen=True, gc=False):
+    """A forced close that the venue reported (exchanges.md 0.3).
+
+    `price` is what the venue printed and `price_kind` says what that is; `fill_price` is the
+    average execution where the venue tells it. `usd` is valued at the fill price where there is
+    one, else at `price`.
+    """
+
+    instrument: str
+    sent_at: int
+    side: Side
+    quantity: float
+    usd: float
+    price: float
+    price_kind: PriceKind
+    fill_price: float | None
+    completeness: Completeness
+    raw_side: str
+
+
+class MarkPrice(Struct, frozen=True, gc=False):
+    """Mark and index price; None where the message carried only the other."""
+
+    instrument: str
+    sent_at: int
+    mark: float | None
+    index: float | None
+
+
+class Funding(Struct, frozen=True, gc=False):
+    """Funding rate per 8 hours, positive when longs pay, with the venue's own interval."""
+
+    instrument: str
+    sent_at: int
+    rate_8h: float
+    interval_hours: float
+    next_at: int | None
+
+
+class OpenInterest(Struct, frozen=True, gc=False):
+    """One-sided open interest. `usd` is None until a price to value it at is known."""
+
+    instrument: str
+    sent_at: int
+    base: float
+    usd: float | None
+
+
+class Silence(Struct, frozen=True, gc=False):
+    """A stream that must not be quiet has been; `since` is None when it is heard again."""
+
+    instrument: str
+    channel: str
+    since: int | None
+
+
+class Rejected(Struct, frozen=True, gc=False):
+    """Remote input that was refused, with a reason from a closed set (see `venues.base`)."""
+
+    venue: str
+    feed: str
+    reason: str
+
+
+Market: TypeAlias = (
+    Listed
+    | BookSnapshot
+    | BookDelta
+    | Syncing
+    | Gap
+    | Trade
+    | Transfer
+    | Liquidation
+    | MarkPrice
+    | Funding
+    | OpenInterest
+    | Silence
+    | Rejected
+)
+
+
+# -------------------------------------------------------------------------------- commands
+
+
+class Send(Struct, frozen=True, gc=False):
+    """Send a text message on a feed."""
+
+    feed: str
+    data: str
+
+
+class Fetch(Struct, frozen=True, gc=False):
+    """Ask the venue's HTTP interface; the answer comes back as a `Reply` with the same key.
+
+    `path` is relative to the venue's HTTP base URL; `body` is JSON for a POST, empty for a GET.
+    """
+
+    venue: str
+    key: str
+    path: str
+    body: bytes = b""
+    weight: int = 1
+
+
+class Close(Struct, frozen=True, gc=False):
+    """Drop a feed's socket; the feed connects again by itself."""
+
+    feed: str
+    reason: str
+
+
+Command: TypeAlias = Send | Fetch | Close
+
+
+# --------------------------------------------------------------------------------- outputs
+
+
+class Desync(Struct, frozen=True, gc=False):
+    """The engine found a book untrue (crossed, bad number); its codec has to resynchronise it."""
+
+    instrument: str
+    reason: str
+
+
+class Band(Struct, frozen=True, gc=False):
+    """Cumulative resting USD within `distance` (a ratio of the mid price).
+
+    A side is None where the book does not reach that far: unknown is not empty.
+    """
+
+    distance: float
+    bid_usd: float | None
+    ask_usd: float | None
+
+
+class VenueDepth(Struct, frozen=True):
+    """One instrument's contribution to the depth of an asset."""
+
+    instrument: str
+    mid: float
+    bands: list[Band]
+
+
+class Depth(Struct, frozen=True):
+    """Depth of an asset, pooled over the instruments whose book is synced.
+
+    `missing` names the instruments whose book is not: the pooled sums do not contain them.
+    """
+
+    mid: float
+    bands: list[Band]
+    venues: list[VenueDepth]
+    missing: list[str]
+
+
+class InstrumentStatus(Struct, frozen=True):
+    """Health of one instrument. Ages are seconds at `Message.at`, None when never heard."""
+
+    instrument: str
+    book: str
+    book_age_s: float | None
+    mark_age_s: float | None
+    open_interest_age_s: float | None
+    silent: list[str]
+
+
+class Status(Struct, frozen=True):
+    """Health of everything the engine listens to."""
+
+    feeds: dict[str, bool]
+    instruments: list[InstrumentStatus]
+
+
+Body: TypeAlias = Depth | Liquidation | Status
+
+
+class Message(Struct, frozen=True):
+    """What the engine publishes. `seq` counts from 1 without holes per (kind, asset).
+
+    `asset` is empty for messages about the whole process.
+    """
+
+    kind: Literal["depth", "liquidations", "status"]
+    asset: str
+    seq: int
+    at: int
+    data: Body

@@ -1,0 +1,1 @@
+"""The shells that produce inputs: sockets, HTTP, the clock, recordings. They know no venue."""

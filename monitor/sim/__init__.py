@@ -1,0 +1,1 @@
+"""A simulated market with the truth inside: positions, margin, matching and liquidations."""

@@ -1,0 +1,126 @@
+"""Every number of the simulated market, with its source; scenarios override some of them.
+
+Sources named [C1], [A7], ... are sections of docs/model.md; numbers without a source were tuned
+with the realism gate (`monitor.sim.realism`).
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Variant = Literal["first", "second"]
+
+LEVEL = 1e-4
+"""Log-price distance between two neighbouring price levels of a book (1 basis point)."""
+
+
+class Asset(Struct, frozen=True):
+    """One underlying: where it starts, how it moves, how much of it is held and quoted.
+
+    `depth_usd` rests within 1 % of one side's touch and `open_interest_usd` is one-sided, both
+    over all venues; `volatility_daily` is the log standard deviation of a day.
+    """
+
+    name: str
+    price_usd: float
+    volatility_daily: float
+    open_interest_usd: float
+    depth_usd: float
+    beta: float
+
+
+ASSETS: tuple[Asset, ...] = (
+    Asset("BTC", 100_000.0, 0.034, 2.1e9, 60e6, 1.0),
+    Asset("ETH", 3_500.0, 0.044, 1.1e9, 31e6, 1.25),
+    Asset("SOL", 200.0, 0.054, 0.45e9, 12e6, 1.5),
+)
+
+
+class Parameters(Struct, frozen=True):
+    """The market's constants; times in seconds, ratios as fractions, money in USD."""
+
+    # Fundamental: log-AR volatility and jumps [C1].
+    volatility_half_life_s: float = 28_800.0
+    volatility_sd: float = 0.75
+    volatility_scale: float = 1.0
+    jumps_per_day: float = 5.0
+    jump_size: float = 0.006
+    common_share: float = 0.6
+    common_share_stress: float = 0.85
+
+    # Book: W(u/1 %)^kappa + (u/3.5 %)^3 per A0 [C1]; survival W follows |z| of a minute [A7].
+    book_law: Literal["power", "linear"] = "power"
+    kappa: float = 1.16
+    deep_reach: float = 0.035
+    deep_share: float = 1.0
+    depth_scale: float = 1.0
+    survival_slope: float = 0.065
+    survival_floor: float = 0.02
+    survival_fall_s: float = 5.0
+    survival_rise_s: float = 150.0
+    level_noise_sd: float = 0.6
+    cancel_s: float = 3.0
+    refill_s: float = 15.0
+    resilience_s: float = 65.0
+    permanent_share: float = 0.1
+
+    # Voluntary flow [C1].
+    flow_law: Literal["autoregressive", "hawkes"] = "autoregressive"
+    churn_per_day: float = 6.0
+    imbalance_s: float = 33.0
+    imbalance_sd: float = 0.16
+    hawkes_branching: float = 0.7
+    hawkes_s: float = 20.0
+
+    # Directional traders [C1].
+    size_median_usd: float = 15_000.0
+    size_sigma: float = 1.6
+    size_cap_usd: float = 2e6
+    life_s: float = 4 * 86_400.0
+    loss_exit_ratio: float = 0.67
+    trend_slope: float = 0.8
+    long_bias: float = 0.2
+    taker_share: float = 0.6
+    cross_share: float = 0.5
+    slow_share: float = 0.45
+    stop_share: float = 0.3
+    stop_distance: float = 0.6
+    hedged_share: float = 0.3
+
+    # Populated history at the start.
+    history_s: float = 15 * 86_400.0
+    crowd_side: Literal["long", "short"] = "long"
+    crowd_share: float = 0.0
+    crowd_entry: float = 0.004
+    crowd_width: float = 0.003
+    crowd_leverage: tuple[float, ...] = (20.0, 25.0, 33.0, 50.0)
+
+    # Coupling: arbitrage between venues, spot following the perpetuals, assets following others.
+    arbitrage_latency_s: float = 0.4
+    arbitrage_threshold: float = 2e-4
+    arbitrage_capital: float = 0.03
+    spot_follow: float = 0.9
+    spot_follow_s: float = 4.0
+    contagion: float = 0.25
+
+    # Engine, fund and band.
+    engine_throughput: float = 0.02
+    price_band: float = 0.05
+    fund_share: float = 0.004
+    fund_unwind_s: float = 20.0
+
+
+FIRST = Parameters()
+"""The default market."""
+
+SECOND = Parameters(
+    book_law="linear",
+    flow_law="hawkes",
+    imbalance_sd=0.25,
+    size_median_usd=8_000.0,
+    size_sigma=2.3,
+    size_cap_usd=25e6,
+)
+"""Another depth law, self-exciting flow and whales, against tuning to our own assumptions [C1]."""
+
+VARIANTS: dict[Variant, Parameters] = {"first": FIRST, "second": SECOND}

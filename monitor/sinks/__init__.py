@@ -1,0 +1,1 @@
+"""The shells that consume outputs: Redis, the HTTP server, the journal on disk."""

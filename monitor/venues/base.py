@@ -1,0 +1,418 @@
+"""What every venue's codec shares: connections, subscribed streams, HTTP requests, refusals.
+
+A codec is a pure state machine. It is told what arrived (`receive`, `reply`), what became of its
+sockets (`opened`, `lost`) and what time it is (`tick`), and answers with market events and with
+commands to send, fetch or close. It decides when a book has lost its sequence and how to get it
+back; the shells only obey. It never raises on remote input: what it cannot use it returns as a
+`Rejected` event with a reason out of `REASONS`.
+
+A venue subclasses `Codec` and fills in the wire format: `_decode`, `_answer`, `_subscribe`,
+`_unsubscribe` and `_resync`. Adding a venue touches its own module, its tests, the configuration
+and the documents, nothing else.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from monitor.config import VenueConfig
+from monitor.events import (
+    NS,
+    Close,
+    Command,
+    Fetch,
+    Frame,
+    Gap,
+    Instrument,
+    Listed,
+    Market,
+    Rejected,
+    Reply,
+    Send,
+    Silence,
+    Syncing,
+)
+
+Out: TypeAlias = list[Market | Command]
+
+REASONS: Final = (
+    "not_json",  # not JSON at all, or not UTF-8
+    "schema",  # JSON of another shape than documented
+    "unknown_kind",  # a message or enum value we do not know
+    "unknown_symbol",  # about an instrument we did not ask for
+    "bad_number",  # NaN, infinite, negative or zero where that cannot be
+    "too_large",  # over FRAME_BYTES_MAX
+    "refused",  # the venue says that it refuses a subscription
+    "http",  # an HTTP answer that is no success
+    "foreign_margin",  # another product line on a shared stream
+    "stale",  # older than the subscription it came on
+    "overflow",  # more buffered updates than a book may wait with
+)
+"""Closed set of reasons in `Rejected`."""
+
+FRAME_BYTES_MAX: Final = 8 << 20
+"""Largest frame looked at; the largest real one, a full book snapshot, is under 0.2 MB."""
+
+REPLY_BYTES_MAX: Final = 32 << 20
+"""Largest HTTP answer looked at; the largest real one, a list of instruments, is under 3 MB."""
+
+STREAM_PATIENCE_S: Final = 60.0
+"""Silence after which a stream that always speaks is reported (exchanges.md 12.4)."""
+
+REPAIR_PATIENCE_MAX_S: Final = 600.0
+"""The wait between two attempts to revive a silent stream doubles up to this."""
+
+REPLY_PATIENCE_S: Final = 20.0
+"""A request unanswered for so long is asked again."""
+
+RETRY_FIRST_S, RETRY_MAX_S = 2.0, 120.0
+"""A failed request is repeated after the first, doubling up to the second."""
+
+FUNDING_REFERENCE_HOURS: Final = 8.0
+"""Funding rates are published per this many hours."""
+
+_MULTIPLIER = re.compile(r"^(1(?:0{3,}))(?=[A-Z])")
+
+
+class FeedSpec(Struct, frozen=True):
+    """One websocket connection that a codec wants kept open.
+
+    Attributes:
+        name: unique over all venues, ``venue.part.number``.
+        url: where to connect.
+        ping: text message that keeps the connection alive; None where protocol pings do.
+        ping_after_s: seconds between two of them.
+        send_interval_s: least time between two messages, the venue's message budget.
+        lifetime_s: when to reconnect by ourselves, before the venue cuts; None for never.
+    """
+
+    name: str
+    url: str
+    ping: str | None = None
+    ping_after_s: float = 20.0
+    send_interval_s: float = 0.0
+    lifetime_s: float | None = None
+
+
+class HttpSpec(Struct, frozen=True):
+    """How a venue's HTTP interface may be used: at most `weight` per `window_s` seconds."""
+
+    base_url: str
+    weight: int
+    window_s: float
+
+
+class Stream(Struct):
+    """One subscription: what it carries, where, and when it last spoke.
+
+    `patience_ns` is None for a stream that may rightly be quiet, such as liquidations.
+    Times are nanoseconds; `heard_at` 0 means never.
+    """
+
+    topic: str
+    symbol: str
+    instrument: str
+    channel: str
+    feed: str
+    patience_ns: int | None
+    active: bool = False
+    silent: bool = False
+    since: int = 0
+    heard_at: int = 0
+    messages: int = 0
+    repair_ns: int = 0
+    repair_at: int = 0
+
+
+class Request(Struct):
+    """One HTTP request a codec makes, once or every so often."""
+
+    fetch: Fetch
+    every_ns: int | None
+    due_at: int | None
+    failures: int = 0
+
+
+class Requests:
+    """When to ask what over HTTP: periodic polls, requests on demand, retries with back-off."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, Request] = {}
+
+    def every(self, fetch: Fetch, seconds: float) -> None:
+        """Ask now and then every so many seconds."""
+        self._requests.setdefault(fetch.key, Request(fetch, int(seconds * NS), 0))
+
+    def once(self, fetch: Fetch, at: int) -> None:
+        """Ask at `at`, until an answer comes."""
+        known = self._requests.get(fetch.key)
+        if known is None or known.due_at is None:
+            self._requests[fetch.key] = Request(fetch, None, at)
+
+    def forget(self, key: str) -> None:
+        """Do not ask again."""
+        self._requests.pop(key, None)
+
+    def due(self, at: int) -> list[Fetch]:
+        """What to ask at `at`; each is asked again if nothing comes back."""
+        fetches = []
+        for request in self._requests.values():
+            if request.due_at is not None and at >= request.due_at:
+                request.due_at = at + int(REPLY_PATIENCE_S * NS)
+                fetches.append(request.fetch)
+        return fetches
+
+    def answered(self, key: str, at: int) -> Request | None:
+        """An answer came: plan the next time; returns the request if we had made one."""
+        request = self._requests.get(key)
+        if request is not None:
+            if request.every_ns is None:
+                del self._requests[key]
+            else:
+                request.due_at = at + request.every_ns
+        return request
+
+    def failed(self, request: Request, at: int) -> None:
+        """The answer was of no use: ask again, more and more patiently."""
+        wait = min(RETRY_FIRST_S * 2.0**request.failures, RETRY_MAX_S)
+        request.failures += 1
+        request.due_at = at + int(wait * NS)
+        self._requests[request.fetch.key] = request
+
+
+class Codec(ABC):
+    """Base of the venues' codecs.
+
+    Attributes:
+        feeds: the connections to keep open; fixed after construction.
+        http: how the HTTP interface may be used.
+        streams: every subscription by its wire topic.
+        instruments: specification of each wanted symbol that is known so far.
+    """
+
+    venue: str
+    feeds: list[FeedSpec]
+    http: HttpSpec
+
+    def __init__(self, config: VenueConfig, known: Iterable[Instrument]) -> None:
+        self.config = config
+        self.assets: Mapping[str, str] = config.instruments
+        self.instruments: dict[str, Instrument] = {}
+        self.streams: dict[str, Stream] = {}
+        self.requests = Requests()
+        self._open: dict[str, int] = {}
+        self._listed: list[Market] = []
+        for instrument in known:
+            if instrument.venue == self.venue and instrument.symbol in self.assets:
+                self.instruments[instrument.symbol] = instrument
+                self._listed.append(Listed(instrument))
+
+    # ------------------------------------------------------------------------ what happened
+
+    def opened(self, feed: str, at: int) -> Out:
+        """A socket is open: subscribe what it is to carry."""
+        self._open[feed] = at
+        return [*self._start(), *self._join(feed, at)]
+
+    def lost(self, feed: str, at: int) -> Out:
+        """A socket is gone: its books are not true any more."""
+        self._open.pop(feed, None)
+        out: Out = []
+        for stream in self.streams.values():
+            if stream.feed == feed and stream.active:
+                stream.active = False
+                if stream.channel == "book":
+                    self._forget_book(stream.symbol)
+                    out.append(Gap(stream.instrument, "feed_lost"))
+        return [*out, *self._dropped(feed, at)]
+
+    def receive(self, frame: Frame) -> Out:
+        """One message: its events, or why it was refused. Never raises."""
+        if len(frame.data) > FRAME_BYTES_MAX:
+            return [Rejected(self.venue, frame.feed, "too_large")]
+        try:
+            return self._decode(frame)
+        except msgspec.ValidationError:
+            return [Rejected(self.venue, frame.feed, "schema")]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return [Rejected(self.venue, frame.feed, "not_json")]
+        except (ValueError, OverflowError, ZeroDivisionError):
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+
+    def reply(self, reply: Reply) -> Out:
+        """One HTTP answer: its events, or why it was refused. Never raises."""
+        feed = f"{self.venue}.http"
+        if len(reply.data) > REPLY_BYTES_MAX:
+            return [Rejected(self.venue, feed, "too_large")]
+        request = self.requests.answered(reply.key, reply.at)
+        out: Out
+        try:
+            out = self._answer(reply) if reply.status == 200 else []
+        except msgspec.ValidationError:
+            out = [Rejected(self.venue, feed, "schema")]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            out = [Rejected(self.venue, feed, "not_json")]
+        except (ValueError, OverflowError, ZeroDivisionError):
+            out = [Rejected(self.venue, feed, "bad_number")]
+        if reply.status != 200:
+            out = [Rejected(self.venue, feed, "http")]
+        if request is not None:
+            if any(type(event) is Rejected for event in out):
+                self.requests.failed(request, reply.at)
+            else:
+                request.failures = 0
+        return out
+
+    def tick(self, at: int) -> Out:
+        """Time passed: ask what is due, look for silent streams."""
+        out: Out = [*self._start(), *self.requests.due(at)]
+        for stream in self.streams.values():
+            if stream.patience_ns is not None and stream.active:
+                stream.since = stream.since or at
+                out += self._watch(stream, at)
+        return out
+
+    def resync(self, symbol: str, at: int) -> Out:
+        """The engine found this book untrue: get a new one."""
+        self._forget_book(symbol)
+        return self._resync(symbol, at)
+
+    # -------------------------------------------------------------------- for the subclasses
+
+    @abstractmethod
+    def _decode(self, frame: Frame) -> Out:
+        """The events of one message. May raise what `receive` catches."""
+
+    @abstractmethod
+    def _answer(self, reply: Reply) -> Out:
+        """The events of one successful HTTP answer. May raise what `reply` catches."""
+
+    @abstractmethod
+    def _subscribe(self, streams: list[Stream]) -> list[str]:
+        """The messages that subscribe these streams of one feed."""
+
+    @abstractmethod
+    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
+        """The messages that end these streams of one feed."""
+
+    def _resync(self, symbol: str, at: int) -> Out:
+        """Subscribe the symbol's book anew, so that the venue sends a snapshot in the channel."""
+        out: Out = []
+        for stream in self.streams.values():
+            if stream.symbol == symbol and stream.channel == "book" and stream.active:
+                stream.since = at
+                out += [Send(stream.feed, data) for data in self._unsubscribe([stream])]
+                out += [Send(stream.feed, data) for data in self._subscribe([stream])]
+        return out
+
+    def _forget_book(self, symbol: str) -> None:
+        """Drop the sequence state of a symbol's book."""
+
+    def _dropped(self, feed: str, at: int) -> Out:  # noqa: ARG002
+        """Anything else to do when a feed is lost."""
+        return []
+
+    def _list(self, instruments: Iterable[Instrument], at: int) -> Out:
+        """Take over specifications; subscribe symbols that were waiting for theirs."""
+        out: Out = []
+        for instrument in instruments:
+            before = self.instruments.get(instrument.symbol)
+            if before == instrument:
+                continue
+            self.instruments[instrument.symbol] = instrument
+            out.append(Listed(instrument))
+            if before is not None and (before.tick, before.contract) != (
+                instrument.tick,
+                instrument.contract,
+            ):
+                out += self.resync(instrument.symbol, at)
+        for feed in self._open:
+            out += self._join(feed, at)
+        return out
+
+    def _heard(self, stream: Stream, at: int) -> Out:
+        """Note that a stream spoke. Kept out of the hot path unless it had been silent."""
+        stream.silent = False
+        stream.repair_ns = 0
+        return [Silence(stream.instrument, stream.channel, None)]
+
+    def _name(self, symbol: str) -> str:
+        return f"{self.venue}:{symbol}"
+
+    # ------------------------------------------------------------------------------ private
+
+    def _start(self) -> Out:
+        """Announce the specifications known from the start, once."""
+        out: Out = [*self._listed]
+        self._listed = []
+        return out
+
+    def _join(self, feed: str, at: int) -> Out:
+        """Subscribe the streams of an open feed whose symbol is known and that are not active."""
+        joining = [
+            stream
+            for stream in self.streams.values()
+            if stream.feed == feed
+            and not stream.active
+            and (not stream.symbol or stream.symbol in self.instruments)
+        ]
+        for stream in joining:
+            stream.active = True  # still silent, if it was: only hearing it ends that
+            stream.since = at
+        if not joining:
+            return []
+        return [
+            *(Syncing(stream.instrument) for stream in joining if stream.channel == "book"),
+            *(Send(feed, data) for data in self._subscribe(joining)),
+        ]
+
+    def _watch(self, stream: Stream, at: int) -> Out:
+        """Report a stream that is silent beyond its patience, and try to revive it."""
+        assert stream.patience_ns is not None
+        quiet_since = max(stream.heard_at, stream.since)
+        if at - max(stream.heard_at, stream.since, stream.repair_at) <= max(
+            stream.patience_ns, stream.repair_ns
+        ):
+            return []
+        out: Out = []
+        if not stream.silent:
+            stream.silent = True
+            out.append(Silence(stream.instrument, stream.channel, quiet_since))
+        stream.repair_at = at
+        stream.repair_ns = min(
+            max(2 * stream.repair_ns, stream.patience_ns), int(REPAIR_PATIENCE_MAX_S * NS)
+        )
+        if stream.feed not in self._open:
+            return out
+        mates = [s for s in self.streams.values() if s.feed == stream.feed and s.patience_ns]
+        if all(mate.silent for mate in mates):
+            return [*out, Close(stream.feed, "silent")]
+        out += [Send(stream.feed, data) for data in self._unsubscribe([stream])]
+        out += [Send(stream.feed, data) for data in self._subscribe([stream])]
+        return out
+
+
+def is_positive(*numbers: float) -> bool:
+    """Whether all are finite and above zero; NaN is not."""
+    return all(0.0 < number < inf for number in numbers)
+
+
+def multiplier_of(base: str) -> tuple[str, float]:
+    """Underlying and units per base unit of a multiplied name: ``1000PEPE`` -> ``PEPE``, 1000."""
+    match = _MULTIPLIER.match(base)
+    return (base[match.end() :], float(match[1])) if match else (base, 1.0)
+
+
+def spread(symbols: Iterable[str], *, per_feed: int, prefix: str) -> dict[str, str]:
+    """Feed name of each symbol, at most `per_feed` symbols a feed: ``prefix.0``, ``prefix.1``."""
+    return {symbol: f"{prefix}.{i // per_feed}" for i, symbol in enumerate(symbols)}
+
+
+def per_8h(rate: float, interval_hours: float) -> float:
+    """A funding rate of an interval as a rate per 8 hours (exchanges.md 12.8)."""
+    return rate * FUNDING_REFERENCE_HOURS / interval_hours

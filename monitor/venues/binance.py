@@ -1,0 +1,622 @@
+"""Binance USD-M futures (https://developers.binance.com/docs/derivatives/usds-margined-futures).
+
+Two sockets since 2026-04-23: ``/public`` carries order books, ``/market`` everything else; a
+subscription on the wrong one is acknowledged and then silent.
+
+Order book, after "How to manage a local order book correctly" (exchanges.md 1b):
+
+1. Subscribe ``<symbol>@depth@100ms`` and buffer every update.
+2. Fetch the REST snapshot; call its ``lastUpdateId`` L.
+3. Drop buffered updates with ``u < L``.
+4. The first update applied has ``U <= L <= u``, or ``pu == L``.
+5. From then on each update's ``pu`` is the ``u`` before it. If not: back to 2.
+6. A snapshot older than the first buffered update (``L < U`` and ``pu != L``) is fetched again.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from monitor.config import VenueConfig
+from monitor.events import (
+    NS,
+    BookDelta,
+    BookSnapshot,
+    Fetch,
+    Frame,
+    Funding,
+    Gap,
+    Instrument,
+    Level,
+    Liquidation,
+    MarkPrice,
+    OpenInterest,
+    Rejected,
+    Reply,
+    Tier,
+    Trade,
+    Transfer,
+)
+from monitor.venues.base import (
+    STREAM_PATIENCE_S,
+    Codec,
+    FeedSpec,
+    HttpSpec,
+    Out,
+    Stream,
+    is_positive,
+    multiplier_of,
+    per_8h,
+    spread,
+)
+
+MS: Final = 1_000_000
+
+SNAPSHOT_WEIGHTS: Final = ((50, 2), (100, 5), (500, 10), (1000, 20))
+"""Request weight of ``/fapi/v1/depth`` up to a limit of levels."""
+
+STALE_SNAPSHOT_WAIT_NS: Final = NS // 2
+"""The venue's snapshots lag; ask a moment later for a newer one."""
+
+PENDING_MAX: Final = 6_000
+"""Updates buffered while a snapshot is awaited: ten minutes of the 100 ms stream."""
+
+SUBSCRIBE_MAX: Final = 100
+"""Streams in one SUBSCRIBE; the venue's limit of 1024 a connection is far above our use."""
+
+DEFAULT_FUNDING_HOURS: Final = 8.0
+"""Interval of every symbol that ``/fapi/v1/fundingInfo`` does not list."""
+
+STABLE_QUOTES: Final = frozenset({"USDT", "USDC", "USD", "FDUSD", "BUSD"})
+
+
+class DepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
+    s: str
+    T: int
+    U: int
+    u: int
+    pu: int
+    b: list[Level]
+    a: list[Level]
+    st: int = 1
+
+
+class AggTrade(Struct, tag_field="e", tag="aggTrade", gc=False):
+    s: str
+    p: float
+    q: float
+    T: int
+    m: bool
+    st: int = 1
+
+
+class RawTrade(Struct, tag_field="e", tag="trade", gc=False):
+    """The undocumented ``@trade``; X other than MARKET never was in the book."""
+
+    s: str
+    p: float
+    q: float
+    T: int
+    m: bool
+    X: str = "MARKET"
+    st: int = 1
+
+
+class MarkPriceUpdate(Struct, tag_field="e", tag="markPriceUpdate", gc=False):
+    s: str
+    E: int
+    p: float
+    i: str = ""
+    r: str = ""
+    T: int = 0
+    st: int = 1
+
+
+class ForcedOrder(Struct, gc=False):
+    s: str
+    S: Literal["BUY", "SELL"]
+    p: float
+    ap: float
+    z: float
+    T: int
+
+
+class ForceOrder(Struct, tag_field="e", tag="forceOrder", gc=False):
+    o: ForcedOrder
+    st: int = 1
+
+
+class Bracket(Struct):
+    bnf: float
+    bnc: float
+    mmr: float
+    cf: float
+    ma: float
+
+
+class ContractInfo(Struct, tag_field="e", tag="contractInfo"):
+    s: str
+    bks: list[Bracket] = []
+    st: int = 1
+
+
+class BookTicker(Struct, tag_field="e", tag="bookTicker", gc=False):
+    """Not used: the book has it."""
+
+
+class Kline(Struct, tag_field="e", tag="kline", gc=False):
+    """Not used."""
+
+
+class Ticker(Struct, tag_field="e", tag="24hrTicker", gc=False):
+    """Not used."""
+
+
+Event: TypeAlias = (
+    DepthUpdate
+    | AggTrade
+    | RawTrade
+    | MarkPriceUpdate
+    | ForceOrder
+    | ContractInfo
+    | BookTicker
+    | Kline
+    | Ticker
+)
+
+
+class Wrapped(Struct, gc=False):
+    """A message of the combined ``/stream`` form."""
+
+    data: Event
+
+
+class Control(Struct):
+    """The answer to a request of ours, or a message of a kind we do not know."""
+
+    id: int | None = None
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw | None = None
+    data: msgspec.Raw | None = None
+    e: str | None = None
+
+
+class Kind(Struct):
+    e: str | None = None
+
+
+class DepthReply(Struct):
+    lastUpdateId: int
+    bids: list[Level]
+    asks: list[Level]
+    T: int = 0
+
+
+class OpenInterestReply(Struct):
+    openInterest: float
+    symbol: str
+    time: int
+
+
+class Filter(Struct):
+    filterType: str
+    tickSize: str = ""
+    stepSize: str = ""
+
+
+class SymbolInfo(Struct):
+    symbol: str
+    baseAsset: str
+    quoteAsset: str
+    marginAsset: str
+    filters: list[Filter]
+    liquidationFee: str = ""
+
+
+class ExchangeInfo(Struct):
+    symbols: list[SymbolInfo]
+
+
+class FundingInfo(Struct):
+    symbol: str
+    fundingIntervalHours: float
+
+
+_wrapped = msgspec.json.Decoder(Wrapped, strict=False)
+_bare = msgspec.json.Decoder(Event, strict=False)
+_control = msgspec.json.Decoder(Control)
+_kind = msgspec.json.Decoder(Kind)
+_depth_reply = msgspec.json.Decoder(DepthReply, strict=False)
+_open_interest = msgspec.json.Decoder(OpenInterestReply, strict=False)
+_exchange_info = msgspec.json.Decoder(ExchangeInfo)
+_funding_info = msgspec.json.Decoder(list[FundingInfo], strict=False)
+
+
+_KNOWN = {"depthUpdate", "aggTrade", "trade", "markPriceUpdate", "forceOrder", "contractInfo"}
+
+
+class Chain:
+    """Sequence state of one book; `pending` is None once deltas flow (step 5)."""
+
+    __slots__ = ("joining", "last", "pending")
+
+    def __init__(self) -> None:
+        self.pending: list[DepthUpdate] | None = []
+        self.last = 0
+        self.joining = False
+
+
+class Binance(Codec):
+    """Codec of Binance USD-M."""
+
+    venue = "binance"
+
+    def __init__(self, config: VenueConfig, known: Iterable[Instrument]) -> None:
+        super().__init__(config, known)
+        per_feed = config.symbols_per_socket
+        public = spread(self.assets, per_feed=per_feed, prefix="binance.public")
+        market = spread(self.assets, per_feed=per_feed, prefix="binance.market")
+        self.feeds = [
+            FeedSpec(
+                name,
+                f"{config.ws_url}/{name.split('.')[1]}/stream",
+                send_interval_s=0.25,  # the venue allows 10 messages a second
+                lifetime_s=23 * 3600,  # it cuts at 24 h
+            )
+            for name in dict.fromkeys([*public.values(), *market.values()])
+        ]
+        self.http = HttpSpec(config.http_url, weight=2400, window_s=60)
+        self._books: dict[str, tuple[Stream, Chain]] = {}
+        self._trades: dict[str, Stream] = {}
+        self._marks: dict[str, Stream] = {}
+        self._forced: dict[str, Stream] = {}
+        self._interests: dict[str, Stream] = {}
+        self._intervals: dict[str, float] | None = None
+        self._aggregated: set[str] = set()
+        self._next_id = 0
+        for symbol in self.assets:
+            topic = symbol.lower()
+            book = self._add(f"{topic}@depth@100ms", symbol, "book", public[symbol])
+            self._books[symbol] = (book, Chain())
+            self._trades[symbol] = self._add(
+                f"{topic}@aggTrade", symbol, "trades", market[symbol], quiet=True
+            )
+            self._marks[symbol] = self._add(f"{topic}@markPrice@1s", symbol, "mark", market[symbol])
+            self._forced[symbol] = self._add(
+                f"{topic}@forceOrder", symbol, "liquidations", market[symbol], quiet=True
+            )
+            self._interests[symbol] = self._poll_open_interest(symbol)
+        if self.assets:
+            self._add("!contractInfo", "", "contracts", "binance.market.0", quiet=True)
+        every = config.instruments_interval_s
+        self.requests.every(Fetch(self.venue, "instruments", "/fapi/v1/exchangeInfo"), every)
+        self.requests.every(Fetch(self.venue, "funding_info", "/fapi/v1/fundingInfo"), every)
+
+    # ---------------------------------------------------------------------------- messages
+
+    def _decode(self, frame: Frame) -> Out:
+        try:
+            if frame.data.startswith(b'{"stream"'):
+                event: Event = _wrapped.decode(frame.data).data
+            else:
+                event = _bare.decode(frame.data)
+        except msgspec.ValidationError:
+            return self._other(frame)
+        match event:
+            case DepthUpdate():
+                return self._depth(event, frame)
+            case AggTrade():
+                self._aggregated.add(event.s)
+                return self._trade(event, frame)
+            case RawTrade():
+                return self._raw_trade(event, frame)
+            case MarkPriceUpdate():
+                return self._mark(event, frame)
+            case ForceOrder():
+                return self._force(event, frame)
+            case ContractInfo():
+                return self._brackets(event, frame)
+            case _:
+                return []
+
+    def _other(self, frame: Frame) -> Out:
+        """An answer to a request, an event we do not know, or a broken one."""
+        control = _control.decode(frame.data)
+        if control.error is not None:
+            return [Rejected(self.venue, frame.feed, "refused")]
+        if control.data is None and control.e is None and control.id is not None:
+            return []
+        if control.data is not None and bytes(control.data).lstrip()[:1] == b"{":
+            kind = _kind.decode(control.data).e
+        else:
+            kind = control.e
+        reason = "schema" if kind in _KNOWN or kind is None else "unknown_kind"
+        return [Rejected(self.venue, frame.feed, reason)]
+
+    def _foreign(self, symbol: str, st: int, frame: Frame) -> Out:
+        """Why an event about a symbol that is not ours is refused.
+
+        Since 2026-06-30 streams carry coin-margined contracts too, with ``st`` 2.
+        """
+        coin = st == 2 or symbol.endswith("_PERP") or "USD_" in symbol
+        reason = "foreign_margin" if coin else "unknown_symbol"
+        return [Rejected(self.venue, frame.feed, reason)]
+
+    def _depth(self, update: DepthUpdate, frame: Frame) -> Out:
+        entry = self._books.get(update.s)
+        if entry is None or update.st != 1 or update.s not in self.instruments:
+            return self._foreign(update.s, update.st, frame)
+        stream, chain = entry
+        stream.heard_at = frame.at
+        stream.messages += 1
+        out: Out = self._heard(stream, frame.at) if stream.silent else []
+        if chain.pending is None:
+            if update.pu == chain.last or (chain.joining and self._covers(update, chain.last)):
+                chain.last, chain.joining = update.u, False
+                out.append(BookDelta(stream.instrument, update.T * MS, update.b, update.a))
+                return out
+            if chain.joining and update.u < chain.last:
+                return out  # step 3, for updates that come after the snapshot
+            chain.pending, chain.joining = [], False
+            out.append(Gap(stream.instrument, "sequence"))
+        chain.pending.append(update)
+        if len(chain.pending) > PENDING_MAX:
+            chain.pending = chain.pending[PENDING_MAX // 2 :]
+            out.append(Rejected(self.venue, frame.feed, "overflow"))
+        if len(chain.pending) == 1:
+            out += self._resync(update.s, frame.at)
+        return out
+
+    def _trade(self, trade: AggTrade | RawTrade, frame: Frame) -> Out:
+        stream = self._trades.get(trade.s)
+        if stream is None or trade.st != 1:
+            return self._foreign(trade.s, trade.st, frame)
+        if not is_positive(trade.p, trade.q):
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+        stream.heard_at = frame.at
+        stream.messages += 1
+        taker: Literal["buy", "sell"] = "sell" if trade.m else "buy"
+        return [Trade(stream.instrument, trade.T * MS, trade.p, trade.q, taker)]
+
+    def _raw_trade(self, trade: RawTrade, frame: Frame) -> Out:
+        if trade.X == "MARKET":
+            # Where both streams are recorded, the aggregated one already has this trade.
+            return [] if trade.s in self._aggregated else self._trade(trade, frame)
+        stream = self._trades.get(trade.s)
+        if stream is None or trade.st != 1:
+            return self._foreign(trade.s, trade.st, frame)
+        if trade.X == "NA":  # no counterparty: price and quantity are 0
+            return []
+        if not is_positive(trade.p, trade.q):
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+        kind: Literal["insurance_fund", "adl", "other"] = "other"
+        if trade.X == "INSURANCE_FUND":
+            kind = "insurance_fund"
+        elif trade.X == "ADL":
+            kind = "adl"
+        return [Transfer(stream.instrument, trade.T * MS, trade.p, trade.q, kind)]
+
+    def _mark(self, update: MarkPriceUpdate, frame: Frame) -> Out:
+        stream = self._marks.get(update.s)
+        if stream is None or update.st != 1:
+            return self._foreign(update.s, update.st, frame)
+        index = float(update.i) if update.i else None
+        rate = float(update.r) if update.r else None
+        if not is_positive(update.p) or not (index is None or is_positive(index)):
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+        if rate is not None and not abs(rate) < 1:
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+        stream.heard_at = frame.at
+        stream.messages += 1
+        out: Out = self._heard(stream, frame.at) if stream.silent else []
+        out.append(MarkPrice(stream.instrument, update.E * MS, update.p, index))
+        instrument = self.instruments.get(update.s)
+        hours = instrument.funding_interval_hours if instrument else None
+        if rate is not None and update.T and hours:
+            out.append(
+                Funding(stream.instrument, update.E * MS, per_8h(rate, hours), hours, update.T * MS)
+            )
+        return out
+
+    def _force(self, event: ForceOrder, frame: Frame) -> Out:
+        order = event.o
+        stream = self._forced.get(order.s)
+        if stream is None or event.st != 1:
+            return self._foreign(order.s, event.st, frame)
+        stream.heard_at = frame.at
+        stream.messages += 1
+        if order.z == 0:  # nothing filled yet
+            return []
+        if not is_positive(order.p, order.ap, order.z):
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+        return [
+            Liquidation(
+                instrument=stream.instrument,
+                sent_at=order.T * MS,
+                side="long" if order.S == "SELL" else "short",
+                quantity=order.z,
+                usd=order.z * order.ap,
+                price=order.p,
+                price_kind="order_limit",
+                fill_price=order.ap,
+                completeness="sampled_1s",
+                raw_side=order.S,
+            )
+        ]
+
+    def _brackets(self, info: ContractInfo, frame: Frame) -> Out:
+        """New margin tiers; the only public source of them."""
+        instrument = self.instruments.get(info.s)
+        if instrument is None or info.st != 1 or not info.bks:
+            return []
+        rows = sorted(info.bks, key=lambda bracket: bracket.bnf)
+        if not all(is_positive(b.mmr, b.bnc, b.ma) and b.bnf >= 0 and b.cf >= 0 for b in rows):
+            return [Rejected(self.venue, frame.feed, "bad_number")]
+        tiers = tuple(Tier(b.bnf, b.bnc, b.mmr, b.cf, b.ma) for b in rows)
+        return self._list([msgspec.structs.replace(instrument, tiers=tiers)], frame.at)
+
+    # ------------------------------------------------------------------------------ replies
+
+    def _answer(self, reply: Reply) -> Out:
+        kind, _, symbol = reply.key.partition(":")
+        match kind:
+            case "depth":
+                return self._snapshot(symbol, reply)
+            case "open_interest":
+                return self._open_interest(symbol, reply)
+            case "instruments":
+                return self._instruments(reply)
+            case "funding_info":
+                rows = _funding_info.decode(reply.data)
+                self._intervals = {row.symbol: row.fundingIntervalHours for row in rows}
+                return self._list(
+                    [self._with_interval(known) for known in self.instruments.values()], reply.at
+                )
+            case _:
+                return [Rejected(self.venue, "binance.http", "unknown_kind")]
+
+    def _snapshot(self, symbol: str, reply: Reply) -> Out:
+        entry = self._books.get(symbol)
+        if entry is None or symbol not in self.instruments:
+            return [Rejected(self.venue, "binance.http", "unknown_symbol")]
+        stream, chain = entry
+        if chain.pending is None:
+            return []  # the book is in sequence: a late second answer
+        snapshot = _depth_reply.decode(reply.data)
+        last = snapshot.lastUpdateId
+        pending = [update for update in chain.pending if update.u >= last]
+        if pending and not self._covers(pending[0], last):
+            self.requests.once(self._depth_request(symbol), reply.at + STALE_SNAPSHOT_WAIT_NS)
+            return []  # step 6
+        depth = self.config.book_depth
+        out: Out = [
+            BookSnapshot(
+                stream.instrument,
+                snapshot.T * MS,
+                snapshot.bids,
+                snapshot.asks,
+                depth,
+                maintained=False,
+            )
+        ]
+        chain.pending, chain.last, chain.joining = None, last, not pending
+        for n, update in enumerate(pending):
+            if n and update.pu != chain.last:
+                chain.pending = pending[n:]
+                return [*out, Gap(stream.instrument, "sequence"), *self._resync(symbol, reply.at)]
+            chain.last = update.u
+            out.append(BookDelta(stream.instrument, update.T * MS, update.b, update.a))
+        return out
+
+    def _open_interest(self, symbol: str, reply: Reply) -> Out:
+        stream = self._interests.get(symbol)
+        interest = _open_interest.decode(reply.data)
+        if stream is None or interest.symbol != symbol:
+            return [Rejected(self.venue, "binance.http", "unknown_symbol")]
+        if not 0 <= interest.openInterest < 1e15:
+            return [Rejected(self.venue, "binance.http", "bad_number")]
+        stream.heard_at = reply.at
+        stream.messages += 1
+        out: Out = self._heard(stream, reply.at) if stream.silent else []
+        out.append(OpenInterest(stream.instrument, interest.time * MS, interest.openInterest, None))
+        return out
+
+    def _instruments(self, reply: Reply) -> Out:
+        listed = []
+        for row in _exchange_info.decode(reply.data).symbols:
+            if row.symbol not in self.assets or row.quoteAsset not in STABLE_QUOTES:
+                continue
+            filters = {f.filterType: f for f in row.filters}
+            price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
+            if row.marginAsset == row.baseAsset or price is None or lot is None:
+                continue
+            tick, step = float(price.tickSize), float(lot.stepSize)
+            if not is_positive(tick, step):
+                return [Rejected(self.venue, "binance.http", "bad_number")]
+            before = self.instruments.get(row.symbol)
+            listed.append(
+                self._with_interval(
+                    Instrument(
+                        name=self._name(row.symbol),
+                        venue=self.venue,
+                        symbol=row.symbol,
+                        asset=self.assets[row.symbol],
+                        kind="linear",
+                        contract=1.0,
+                        tick=tick,
+                        lot=step,
+                        multiplier=multiplier_of(row.baseAsset)[1],
+                        funding_interval_hours=before.funding_interval_hours if before else None,
+                        tiers=before.tiers if before else (),
+                        liquidation_fee=float(row.liquidationFee) if row.liquidationFee else None,
+                    )
+                )
+            )
+        return self._list(listed, reply.at)
+
+    # ------------------------------------------------------------------------------ private
+
+    def _add(
+        self, topic: str, symbol: str, channel: str, feed: str, *, quiet: bool = False
+    ) -> Stream:
+        patience = None if quiet else int(STREAM_PATIENCE_S * NS)
+        name = self._name(symbol) if symbol else ""
+        stream = Stream(topic, symbol, name, channel, feed, patience)
+        self.streams[topic] = stream
+        return stream
+
+    def _poll_open_interest(self, symbol: str) -> Stream:
+        interval = self.config.open_interest_interval_s or 5.0
+        path = f"/fapi/v1/openInterest?symbol={symbol}"
+        self.requests.every(Fetch(self.venue, f"open_interest:{symbol}", path), interval)
+        stream = self._add(f"GET {path}", symbol, "open_interest", "binance.http")
+        stream.patience_ns = int(max(STREAM_PATIENCE_S, 12 * interval) * NS)
+        stream.active = True
+        return stream
+
+    def _with_interval(self, instrument: Instrument) -> Instrument:
+        if self._intervals is None:
+            return instrument
+        hours = self._intervals.get(instrument.symbol, DEFAULT_FUNDING_HOURS)
+        return msgspec.structs.replace(instrument, funding_interval_hours=hours)
+
+    def _covers(self, update: DepthUpdate, snapshot: int) -> bool:
+        """Step 4."""
+        return update.U <= snapshot <= update.u or update.pu == snapshot
+
+    def _forget_book(self, symbol: str) -> None:
+        stream, _ = self._books[symbol]
+        self._books[symbol] = (stream, Chain())
+        self.requests.forget(f"depth:{symbol}")
+
+    def _resync(self, symbol: str, at: int) -> Out:
+        """Ask for a snapshot; the stream itself goes on."""
+        self.requests.once(self._depth_request(symbol), at)
+        return [*self.requests.due(at)]
+
+    def _depth_request(self, symbol: str) -> Fetch:
+        limit = self.config.book_depth
+        weight = next(w for most, w in SNAPSHOT_WEIGHTS if limit <= most)
+        path = f"/fapi/v1/depth?symbol={symbol}&limit={limit}"
+        return Fetch(self.venue, f"depth:{symbol}", path, weight=weight)
+
+    def _subscribe(self, streams: list[Stream]) -> list[str]:
+        return self._request("SUBSCRIBE", streams)
+
+    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
+        return self._request("UNSUBSCRIBE", streams)
+
+    def _request(self, method: str, streams: list[Stream]) -> list[str]:
+        topics = [stream.topic for stream in streams]
+        messages = []
+        for start in range(0, len(topics), SUBSCRIBE_MAX):
+            self._next_id += 1
+            request = {
+                "method": method,
+                "params": topics[start : start + SUBSCRIBE_MAX],
+                "id": self._next_id,
+            }
+            messages.append(msgspec.json.encode(request).decode())
+        return messages
