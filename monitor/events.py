@@ -310,14 +310,17 @@ class Desync(Struct, frozen=True, gc=False):
 
 
 class Band(Struct, frozen=True, gc=False):
-    """Cumulative resting USD within `distance` (a ratio of the mid price).
+    """Cumulative resting USD within `distance` (a ratio) of the mid price.
 
-    A side is None where the book does not reach that far: unknown is not empty.
+    Where a side is not complete, its sum is a lower bound: the venue shows no more levels, or a
+    book is not synced. Unknown is not empty.
     """
 
     distance: float
-    bid_usd: float | None
-    ask_usd: float | None
+    bid_usd: float
+    ask_usd: float
+    bid_complete: bool
+    ask_complete: bool
 
 
 class VenueDepth(Struct, frozen=True):
@@ -334,7 +337,6 @@ class Depth(Struct, frozen=True):
     `missing` names the instruments whose book is not: the pooled sums do not contain them.
     """
 
-    mid: float
     bands: list[Band]
     venues: list[VenueDepth]
     missing: list[str]

@@ -23,16 +23,17 @@ LADDER_MIN, LADDER_MAX = 1 << 10, 1 << 16
 """Cells of a ladder: at the most 0.5 MB a side, so 1 MB a book whatever the tick."""
 
 LADDER_SPAN = 0.1
-"""A ladder is made to reach this far from the price on either side, as far as `LADDER_MAX` allows."""
+"""A ladder is made to reach this far to either side, as far as `LADDER_MAX` allows."""
 
 QUANTITY_MAX = 1e15
 """A larger quantity is not a quantity; also refuses infinity."""
 
-OFF_TICK = 1e-3
-"""How far from a whole tick, in ticks, a price may be: float noise, not another tick size."""
-
 FAR_MAX = 200_000
 """Levels a side outside the ladder; more than that is not a market."""
+
+Tick: TypeAlias = float
+"""A price in ticks. Whole, but for old orders from when the venue's tick was finer: such levels
+are real (seen on Binance) and stand outside the ladder."""
 
 
 class Book:
@@ -48,15 +49,16 @@ class Book:
         self.state: State = "empty"
         self.gaps = 0
         self.resyncs = 0
+        self._hushed = False
         self._inverse = 1.0 / tick
         if tick < 1:  # 1 / 0.00001 is not quite 100000
             self._inverse = float(round(self._inverse * 1e6) / 1e6)
         self._limit: int | None = None
         self._ladders: tuple[array[float], array[float]] = (array("d"), array("d"))
-        self._far: tuple[dict[int, float], dict[int, float]] = ({}, {})
+        self._far: tuple[dict[Tick, float], dict[Tick, float]] = ({}, {})
         self._base = 0
         self._counts = [0, 0]
-        self._reach: list[int | None] = [None, None]
+        self._reach: list[Tick | None] = [None, None]
 
     # ------------------------------------------------------------------------------ writing
 
@@ -67,10 +69,18 @@ class Book:
 
     def distrust(self) -> None:
         """Something was missed: from now on the book is not true."""
+        self._hushed = False
         if self.state == "synced":
             self.state = "stale"
         elif self.state == "empty":
             self.state = "syncing"
+
+    def hush(self, *, silent: bool) -> None:
+        """The stream went silent, or spoke again with its sequence intact."""
+        if silent and self.state == "synced":
+            self.state, self._hushed = "stale", True
+        elif not silent and self._hushed:
+            self.state, self._hushed = "synced", False
 
     def snapshot(
         self, bids: list[Level], asks: list[Level], *, depth: int, maintained: bool
@@ -91,7 +101,7 @@ class Book:
         self._reach = [self._worst(s) if self._counts[s] >= depth else None for s in (0, 1)]
         if self.state == "stale":
             self.resyncs += 1
-        self.state = "synced"
+        self.state, self._hushed = "synced", False
         return None
 
     def delta(self, bids: list[Level], asks: list[Level]) -> str | None:
@@ -114,7 +124,7 @@ class Book:
         if bid is not None and ask is not None:
             if bid >= ask:
                 return self._refuse("crossed")
-            middle = (bid + ask) // 2 - self._base
+            middle = int(bid + ask) // 2 - self._base
             size = len(self._ladders[0])
             drifted = not size // 4 <= middle < size - size // 4
             if drifted and max(1, middle + self._base - size // 2) != self._base:
@@ -140,11 +150,11 @@ class Book:
             return None
         return (bid + ask) / 2
 
-    def levels(self, side: int) -> list[tuple[int, float]]:
+    def levels(self, side: int) -> list[tuple[Tick, float]]:
         """(price in ticks, quantity) of every level of side 0 (bids) or 1 (asks), best first."""
         ladder = np.frombuffer(self._ladders[side])
-        near = np.flatnonzero(ladder)
-        found = [(int(i) + self._base, float(ladder[i])) for i in near]
+        near = np.flatnonzero(ladder != 0)
+        found: list[tuple[Tick, float]] = [(int(i) + self._base, float(ladder[i])) for i in near]
         found += self._far[side].items()
         return sorted(found, reverse=side == 0)
 
@@ -166,34 +176,38 @@ class Book:
 
     def notional_within(
         self, side: int, price: float, distances: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Quantity times price resting within each distance of `price`, in quote currency.
 
         Args:
             side: 0 for bids, 1 for asks.
             price: from where the distances are measured.
-            distances: shape (n,), ratios of `price`, ascending.
+            distances: shape (n,), ratios of `price`.
 
         Returns:
-            Shape (n,); NaN where the book is not known to reach that far.
+            The known notional, shape (n,), and whether the book is known to reach that far,
+            shape (n,); where it is not, the notional is a lower bound.
         """
         sign = -1.0 if side == 0 else 1.0
         limits = price * (1.0 + sign * distances)
         ladder = np.frombuffer(self._ladders[side])
-        near = np.flatnonzero(ladder)
+        near = np.flatnonzero(ladder != 0)
         prices = (near + self._base) / self._inverse
         value = np.concatenate(([0.0], np.cumsum(prices * ladder[near])))
         if side == 0:
             total = value[-1] - value[np.searchsorted(prices, limits * (1 - 1e-12), "left")]
         else:
             total = value[np.searchsorted(prices, limits * (1 + 1e-12), "right")]
-        for tick, quantity in self._far[side].items():
-            far = tick / self._inverse
-            total += np.where(sign * (limits - far) >= 0, far * quantity, 0.0)
+        if far := self._far[side]:
+            outside = np.fromiter(far.keys(), np.float64, len(far)) / self._inverse
+            worth = outside * np.fromiter(far.values(), np.float64, len(far))
+            within = sign * (limits[:, None] - outside) >= 0
+            total = total + (within * worth).sum(axis=1)
         reach = self.reach(side)
+        known = np.full(len(limits), fill_value=True)
         if reach is not None:
-            total = np.where(sign * (limits - reach) > 0, np.nan, total)
-        return np.asarray(total, dtype=np.float64)
+            known = sign * (limits - reach) <= 0
+        return total, known
 
     def text(self, decimals: int) -> str:
         """The levels as lines ``b price quantity`` and ``a price quantity``, best first.
@@ -231,13 +245,13 @@ class Book:
             for price, quantity in levels:
                 x = price * inverse + 0.5
                 tick = int(x)
-                if not 0.499 < x - tick < 0.501 or not 0.0 <= quantity < QUANTITY_MAX:
-                    return self._diagnose(price, quantity)
+                if not 0.0 <= quantity < QUANTITY_MAX:
+                    return "bad_number"
                 index = tick - base
-                if 0 <= index < size:
+                if 0 <= index < size and 0.499 < x - tick < 0.501:
                     ladder[index] = quantity
                 else:
-                    self._write_far(side, tick, quantity)
+                    self._write_far(side, price * inverse, quantity)
         except (ValueError, OverflowError):  # int() of NaN or infinity
             return "bad_number"
         return None
@@ -245,38 +259,36 @@ class Book:
     def _apply(self, side: int, levels: list[Level]) -> str | None:
         """Write levels and keep count of them."""
         ladder, inverse, base = self._ladders[side], self._inverse, self._base
-        far, size, count = self._far[side], len(ladder), self._counts[side]
+        size, count = len(ladder), self._counts[side]
         try:
             for price, quantity in levels:
                 x = price * inverse + 0.5
                 tick = int(x)
-                if not 0.499 < x - tick < 0.501 or not 0.0 <= quantity < QUANTITY_MAX:
-                    return self._diagnose(price, quantity)
+                if not 0.0 <= quantity < QUANTITY_MAX:
+                    return "bad_number"
                 index = tick - base
-                near = 0 <= index < size
-                before = ladder[index] if near else far.get(tick, 0.0)
-                count += (quantity > 0.0) - (before > 0.0)
-                if near:
+                if 0 <= index < size and 0.499 < x - tick < 0.501:
+                    count += (quantity > 0.0) - (ladder[index] > 0.0)
                     ladder[index] = quantity
                 else:
-                    self._write_far(side, tick, quantity)
+                    count += self._write_far(side, price * inverse, quantity)
         except (ValueError, OverflowError):
             return "bad_number"
         self._counts[side] = count
         return None
 
-    def _diagnose(self, price: float, quantity: float) -> str:
-        if not 0.0 <= quantity < QUANTITY_MAX or not 0.0 < price < QUANTITY_MAX:
-            return "bad_number"
-        return "off_tick"
-
-    def _write_far(self, side: int, tick: int, quantity: float) -> None:
+    def _write_far(self, side: int, ticks: float, quantity: float) -> int:
+        """Write a level outside the ladder; return by how much the number of levels changed."""
+        tick = round(ticks, 6)
         if tick <= 0:
-            raise ValueError(tick)
+            raise ValueError(ticks)
+        far = self._far[side]
+        before = len(far)
         if quantity:
-            self._far[side][tick] = quantity
+            far[tick] = quantity
         else:
-            self._far[side].pop(tick, None)
+            far.pop(tick, None)
+        return len(far) - before
 
     def _trim(self, limit: int) -> None:
         """Forget levels that fell out of the venue's window: it no longer updates them."""
@@ -285,30 +297,29 @@ class Book:
             if excess <= 0:
                 continue
             for tick, _ in self.levels(side)[limit:]:
-                index = tick - self._base
-                if 0 <= index < len(self._ladders[side]):
-                    self._ladders[side][index] = 0.0
-                else:
+                if tick in self._far[side]:
                     del self._far[side][tick]
+                else:
+                    self._ladders[side][int(tick) - self._base] = 0.0
             self._counts[side] = limit
 
-    def _best(self, side: int) -> int | None:
-        near = np.flatnonzero(np.frombuffer(self._ladders[side]))
-        found = [int(near[-1 if side == 0 else 0]) + self._base] if len(near) else []
-        if far := self._far[side]:
-            found.append(max(far) if side == 0 else min(far))
-        if not found:
-            return None
-        return max(found) if side == 0 else min(found)
+    def _best(self, side: int) -> Tick | None:
+        return self._end(side, highest=side == 0)
 
-    def _worst(self, side: int) -> int | None:
-        near = np.flatnonzero(np.frombuffer(self._ladders[side]))
-        found = [int(near[0 if side == 0 else -1]) + self._base] if len(near) else []
-        if far := self._far[side]:
-            found.append(min(far) if side == 0 else max(far))
-        if not found:
+    def _worst(self, side: int) -> Tick | None:
+        return self._end(side, highest=side == 1)
+
+    def _end(self, side: int, *, highest: bool) -> Tick | None:
+        """The highest or lowest level of a side."""
+        used = (np.frombuffer(self._ladders[side]) != 0).tobytes()
+        index = used.rfind(1) if highest else used.find(1)
+        far = self._far[side]
+        ends: list[Tick] = [index + self._base] if index >= 0 else []
+        if far:
+            ends.append(max(far) if highest else min(far))
+        if not ends:
             return None
-        return min(found) if side == 0 else max(found)
+        return max(ends) if highest else min(ends)
 
     def _move(self, middle: int) -> None:
         """Centre the ladders on another price without losing a level."""
@@ -320,20 +331,20 @@ class Book:
         self._base = max(1, middle - size // 2)
         for side, levels in enumerate(everything):
             for tick, quantity in levels:
-                index = tick - self._base
-                if 0 <= index < size:
+                index = int(tick) - self._base
+                if 0 <= index < size and tick == int(tick):
                     self._ladders[side][index] = quantity
                 else:
                     self._far[side][tick] = quantity
 
     def _lines(self, decimals: int) -> Iterator[str]:
-        step = Decimal(repr(self.tick))
         for side, letter in enumerate("ba"):
             for tick, quantity in self.levels(side):
-                yield f"{letter} {plain(step * tick)} {plain(Decimal(repr(round(quantity, decimals))))}"
+                price = round(tick / self._inverse, 10)
+                yield f"{letter} {plain(price)} {plain(round(quantity, decimals))}"
 
 
-def plain(number: Decimal) -> str:
-    """A decimal without exponent and without trailing zeros."""
-    text = format(number, "f")
+def plain(number: float) -> str:
+    """The shortest decimal of a float, without exponent and without trailing zeros."""
+    text = format(Decimal(repr(number)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -15,7 +15,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -107,6 +107,29 @@ class HttpSpec(Struct, frozen=True):
     window_s: float
 
 
+class Recorded(Struct, frozen=True):
+    """How a venue's traffic looks in somebody else's recording; used by imports only.
+
+    Attributes:
+        socket: pattern of the socket addresses that carry this product line.
+        message: pattern that matches the venue's messages and no other's; group 1 is the symbol.
+        replies: patterns of HTTP addresses and the key of the `Fetch` they answer, with groups.
+        upper: whether the symbol in a message has to be upper-cased.
+    """
+
+    socket: str
+    message: bytes
+    replies: tuple[tuple[str, str], ...]
+    upper: bool = False
+
+    def key_of(self, url: str) -> str | None:
+        """The key of the `Fetch` that an address answers."""
+        for pattern, key in self.replies:
+            if match := re.search(pattern, url):
+                return match.expand(key)
+        return None
+
+
 class Stream(Struct):
     """One subscription: what it carries, where, and when it last spoke.
 
@@ -195,7 +218,8 @@ class Codec(ABC):
         instruments: specification of each wanted symbol that is known so far.
     """
 
-    venue: str
+    venue: ClassVar[str]
+    recorded: ClassVar[Recorded]
     feeds: list[FeedSpec]
     http: HttpSpec
 
