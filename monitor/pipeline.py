@@ -4,12 +4,16 @@ Live, replay, simulation and backtest all run this and differ only in where inpu
 whether commands are obeyed.
 """
 
+import re
+from collections import Counter
 from hashlib import sha256
+from typing import Final, get_args
 
 import msgspec
 
 from monitor.config import PipelineConfig
 from monitor.core.engine import Engine
+from monitor.core.instrument import InstrumentState
 from monitor.events import (
     Close,
     Command,
@@ -18,6 +22,7 @@ from monitor.events import (
     Frame,
     Input,
     Lost,
+    Market,
     Message,
     Opened,
     Reply,
@@ -27,7 +32,8 @@ from monitor.events import (
 from monitor.venues import VENUES
 from monitor.venues.base import Codec, Out
 
-_COMMANDS = frozenset({Send, Fetch, Close})
+_COMMANDS: Final = frozenset({Send, Fetch, Close})
+_EVENTS: Final[tuple[type, ...]] = get_args(Market)
 
 
 class Pipeline:
@@ -91,6 +97,28 @@ class Pipeline:
             self._hash.update(b"\n")
         return messages, commands
 
+    def summary(self) -> dict[str, object]:
+        """What came of the inputs so far; plain values, ready for JSON."""
+        engine = self.engine
+        errors: Counter[str] = Counter()
+        for (_, reason), count in engine.rejected.items():
+            errors[reason] += count
+        if self.unrouted:
+            errors["unrouted"] = self.unrouted
+        return {
+            "inputs": {_snake(kind): count for kind, count in self.inputs.items()},
+            "events": {_snake(kind): engine.events[kind] for kind in _EVENTS},
+            "decode_errors": dict(sorted(errors.items())),
+            "instruments": {
+                name: _instrument_summary(state) for name, state in engine.instruments.items()
+            },
+            "assets": {
+                asset: {"instruments": [state.spec.name for state in states]}
+                for asset, states in engine.assets.items()
+            },
+            "digest": self.digest,
+        }
+
     def _handle(
         self, at: int, out: Out, messages: list[Message], commands: list[Command]
     ) -> None:
@@ -100,7 +128,13 @@ class Pipeline:
             else:
                 self._publish(at, item, messages, commands)  # type: ignore[arg-type]
 
-    def _publish(self, at: int, event, messages: list[Message], commands: list[Command]) -> None:
+    def _publish(
+        self,
+        at: int,
+        event: Market | Opened | Lost | Tick,
+        messages: list[Message],
+        commands: list[Command],
+    ) -> None:
         for result in self.engine.process(at, event):
             if isinstance(result, Desync):
                 venue, _, symbol = result.instrument.partition(":")
@@ -111,3 +145,36 @@ class Pipeline:
     def _unrouted(self) -> Out:
         self.unrouted += 1
         return []
+
+
+def _instrument_summary(state: InstrumentState) -> dict[str, object]:
+    book = state.book
+    bid, ask = book.best()
+    bids, asks = book.size()
+    return {
+        "book": {
+            "state": book.state,
+            "best_bid": bid,
+            "best_ask": ask,
+            "bids": bids,
+            "asks": asks,
+            "gaps": book.gaps,
+            "resyncs": book.resyncs,
+            "checksum": book.checksum(state.quantity_decimals),
+        },
+        "mark": state.mark,
+        "index": state.index,
+        "last_price": state.last_price,
+        "funding_rate": state.funding.rate_8h if state.funding else None,
+        "open_interest_base": state.open_interest_base,
+        "trades": state.trades,
+        "transfers": state.transfers,
+        "liquidations": {
+            "long_usd": state.liquidated_usd["long"],
+            "short_usd": state.liquidated_usd["short"],
+        },
+    }
+
+
+def _snake(kind: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()

@@ -15,6 +15,7 @@ import gzip
 import heapq
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +27,14 @@ from msgspec import Struct
 
 from monitor.config import PipelineConfig
 from monitor.events import NS, Frame, Input, Lost, Opened, Reply, Tick
+from monitor.journal import Header, encode, encode_header
 from monitor.venues import VENUES
 
 Format: TypeAlias = Literal["tardis", "hftbacktest", "cryptofeed"]
 FORMATS: Final[tuple[Format, ...]] = ("tardis", "hftbacktest", "cryptofeed")
 
-LINE_BYTES_MAX: Final = 64 << 20
-"""A longer line is no recording of ours."""
+CHUNK_BYTES: Final = 1 << 20
+"""Journal lines compressed as one zstd frame."""
 
 _ASSET = re.compile(r"^([0-9A-Za-z]+?)[-_]?(?:USDT|USDC|USD|PERP|BUSD)?(?:[-_].*)?$")
 _OLD_SENT = re.compile(r"^(?P<url>wss?://\S+) <-> (?P<at>[0-9.]+)$")
@@ -111,6 +113,27 @@ def identify(heard: Heard) -> tuple[str | None, str | None]:
         elif match := re.match(marks.message, heard.data):
             return name, match[1].decode().upper() if marks.upper else match[1].decode()
     return None, None
+
+
+def write_journal(out: Path, header: Header, records: Iterable[Input]) -> dict[str, int]:
+    """Write one journal file, which must not exist; returns how many inputs of each kind.
+
+    Raises:
+        OSError: it exists, or cannot be written.
+    """
+    counts: Counter[str] = Counter()
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    with out.open("xb") as file:
+        file.write(compressor.compress(encode_header(header)))
+        buffer = bytearray()
+        for record in records:
+            buffer += encode(record)
+            counts[type(record).__name__.lower()] += 1
+            if len(buffer) >= CHUNK_BYTES:
+                file.write(compressor.compress(buffer))
+                buffer.clear()
+        file.write(compressor.compress(buffer))
+    return dict(counts)
 
 
 # ------------------------------------------------------------------------------------ reading

@@ -139,8 +139,8 @@ class Book:
         """Best bid and best ask price; None for an empty side."""
         bid, ask = self._best(0), self._best(1)
         return (
-            None if bid is None else bid / self._inverse,
-            None if ask is None else ask / self._inverse,
+            None if bid is None else self._price(bid),
+            None if ask is None else self._price(ask),
         )
 
     def mid(self) -> float | None:
@@ -172,7 +172,7 @@ class Book:
             worst = self._worst(side) if full else None
         else:
             worst = self._reach[side]
-        return None if worst is None else worst / self._inverse
+        return None if worst is None else self._price(worst)
 
     def notional_within(
         self, side: int, price: float, distances: npt.NDArray[np.float64]
@@ -221,6 +221,9 @@ class Book:
         return sha256(self.text(decimals).encode()).hexdigest()
 
     # ------------------------------------------------------------------------------ private
+
+    def _price(self, tick: Tick) -> float:
+        return round(tick / self._inverse, 10)
 
     def _refuse(self, reason: str) -> str:
         self.distrust()
@@ -340,8 +343,7 @@ class Book:
     def _lines(self, decimals: int) -> Iterator[str]:
         for side, letter in enumerate("ba"):
             for tick, quantity in self.levels(side):
-                price = round(tick / self._inverse, 10)
-                yield f"{letter} {plain(price)} {plain(round(quantity, decimals))}"
+                yield f"{letter} {plain(self._price(tick))} {plain(round(quantity, decimals))}"
 
 
 def plain(number: float) -> str:

@@ -42,3 +42,10 @@ class Inbox:
         taken = [inputs.popleft() for _ in range(min(most, len(inputs)))]
         self._drained.set()
         return taken
+
+    def drain(self) -> list[Input]:
+        """Return everything that waits, oldest first."""
+        inputs = list(self._inputs)
+        self._inputs.clear()
+        self._drained.set()
+        return inputs

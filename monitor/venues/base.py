@@ -15,10 +15,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import ClassVar, Final, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from monitor.config import VenueConfig
 from monitor.events import (
@@ -39,6 +39,9 @@ from monitor.events import (
 )
 
 Out: TypeAlias = list[Market | Command]
+
+TimeMs: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 43)]
+"""A venue's time: milliseconds since the epoch that still fit into 64 bits as nanoseconds."""
 
 REASONS: Final = (
     "not_json",  # not JSON at all, or not UTF-8
@@ -150,6 +153,9 @@ class Stream(Struct):
     messages: int = 0
     repair_ns: int = 0
     repair_at: int = 0
+    resync_ns: int = 0
+    resync_at: int = 0
+    resync_due: bool = False
 
 
 class Request(Struct):
@@ -202,7 +208,7 @@ class Requests:
 
     def failed(self, request: Request, at: int) -> None:
         """The answer was of no use: ask again, more and more patiently."""
-        wait = min(RETRY_FIRST_S * 2.0**request.failures, RETRY_MAX_S)
+        wait = min(RETRY_FIRST_S * 2.0 ** min(request.failures, 16), RETRY_MAX_S)
         request.failures += 1
         request.due_at = at + int(wait * NS)
         self._requests[request.fetch.key] = request
@@ -216,10 +222,13 @@ class Codec(ABC):
         http: how the HTTP interface may be used.
         streams: every subscription by its wire topic.
         instruments: specification of each wanted symbol that is known so far.
+        resync_pause_s: least time between two subscriptions of one book; doubles while it keeps
+            losing its sequence, since venues count requests (OKX: 480 an hour).
     """
 
     venue: ClassVar[str]
     recorded: ClassVar[Recorded]
+    resync_pause_s: ClassVar[float] = 0.0
     feeds: list[FeedSpec]
     http: HttpSpec
 
@@ -271,20 +280,20 @@ class Codec(ABC):
     def reply(self, reply: Reply) -> Out:
         """One HTTP answer: its events, or why it was refused. Never raises."""
         feed = f"{self.venue}.http"
-        if len(reply.data) > REPLY_BYTES_MAX:
-            return [Rejected(self.venue, feed, "too_large")]
         request = self.requests.answered(reply.key, reply.at)
+        usable = reply.status == 200 and len(reply.data) <= REPLY_BYTES_MAX
         out: Out
         try:
-            out = self._answer(reply) if reply.status == 200 else []
+            out = self._answer(reply) if usable else []
         except msgspec.ValidationError:
             out = [Rejected(self.venue, feed, "schema")]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             out = [Rejected(self.venue, feed, "not_json")]
         except (ValueError, OverflowError, ZeroDivisionError):
             out = [Rejected(self.venue, feed, "bad_number")]
-        if reply.status != 200:
-            out = [Rejected(self.venue, feed, "http")]
+        if not usable:
+            reason = "http" if reply.status != 200 else "too_large"
+            out = [Rejected(self.venue, feed, reason)]
         if request is not None:
             if any(type(event) is Rejected for event in out):
                 self.requests.failed(request, reply.at)
@@ -299,6 +308,8 @@ class Codec(ABC):
             if stream.patience_ns is not None and stream.active:
                 stream.since = stream.since or at
                 out += self._watch(stream, at)
+            if stream.resync_due and at >= stream.resync_at:
+                out += self._resync(stream.symbol, at)
         return out
 
     def resync(self, symbol: str, at: int) -> Out:
@@ -329,12 +340,21 @@ class Codec(ABC):
         out: Out = []
         for stream in self.streams.values():
             if stream.symbol == symbol and stream.channel == "book" and stream.active:
+                stream.resync_due = at < stream.resync_at
+                if stream.resync_due:
+                    continue  # done a moment ago: `tick` does it again in time
+                calm = at > stream.resync_at + stream.resync_ns
+                pause = int(self.resync_pause_s * NS)
+                if not calm:
+                    pause = max(pause, 2 * stream.resync_ns)
+                stream.resync_ns = min(pause, int(REPAIR_PATIENCE_MAX_S * NS))
+                stream.resync_at = at + stream.resync_ns
                 stream.since = at
                 out += [Send(stream.feed, data) for data in self._unsubscribe([stream])]
                 out += [Send(stream.feed, data) for data in self._subscribe([stream])]
         return out
 
-    def _forget_book(self, symbol: str) -> None:
+    def _forget_book(self, symbol: str) -> None:  # noqa: B027  (not every venue has one)
         """Drop the sequence state of a symbol's book."""
 
     def _dropped(self, feed: str, at: int) -> Out:  # noqa: ARG002
@@ -359,7 +379,7 @@ class Codec(ABC):
             out += self._join(feed, at)
         return out
 
-    def _heard(self, stream: Stream, at: int) -> Out:
+    def _heard(self, stream: Stream, at: int) -> Out:  # noqa: ARG002
         """Note that a stream spoke. Kept out of the hot path unless it had been silent."""
         stream.silent = False
         stream.repair_ns = 0
@@ -386,6 +406,7 @@ class Codec(ABC):
             and (not stream.symbol or stream.symbol in self.instruments)
         ]
         for stream in joining:
+            stream.resync_due = False
             stream.active = True  # still silent, if it was: only hearing it ends that
             stream.since = at
         if not joining:
@@ -413,8 +434,14 @@ class Codec(ABC):
         )
         if stream.feed not in self._open:
             return out
-        mates = [s for s in self.streams.values() if s.feed == stream.feed and s.patience_ns]
+        mates = [
+            mate
+            for mate in self.streams.values()
+            if mate.feed == stream.feed and mate.active and mate.patience_ns
+        ]
         if all(mate.silent for mate in mates):
+            for mate in mates:  # one closing revives them all
+                mate.repair_at = at
             return [*out, Close(stream.feed, "silent")]
         out += [Send(stream.feed, data) for data in self._unsubscribe([stream])]
         out += [Send(stream.feed, data) for data in self._subscribe([stream])]

@@ -45,7 +45,9 @@ from monitor.venues.base import (
     FeedSpec,
     HttpSpec,
     Out,
+    Recorded,
     Stream,
+    TimeMs,
     is_positive,
     multiplier_of,
     per_8h,
@@ -54,17 +56,28 @@ from monitor.venues.base import (
 
 MS: Final = 1_000_000
 
-SNAPSHOT_WEIGHTS: Final = ((50, 2), (100, 5), (500, 10), (1000, 20))
-"""Request weight of ``/fapi/v1/depth`` up to a limit of levels."""
+SNAPSHOT_WEIGHTS: Final = ((5, 2), (10, 2), (20, 2), (50, 2), (100, 5), (500, 10), (1000, 20))
+"""The limits of levels that ``/fapi/v1/depth`` takes, and their request weights."""
 
 STALE_SNAPSHOT_WAIT_NS: Final = NS // 2
 """The venue's snapshots lag; ask a moment later for a newer one."""
 
-PENDING_MAX: Final = 6_000
-"""Updates buffered while a snapshot is awaited: ten minutes of the 100 ms stream."""
+PENDING_MAX: Final = 1_000
+"""Updates buffered while a snapshot is awaited: a hundred seconds of the 100 ms stream.
+
+A snapshot is as new as its answer, so that older updates than these are of no use.
+"""
 
 SUBSCRIBE_MAX: Final = 100
 """Streams in one SUBSCRIBE; the venue's limit of 1024 a connection is far above our use."""
+
+STREAMS_MAX: Final = 200
+"""Streams on one socket: the venue documents 1024, older pages said 200 (exchanges.md 1a)."""
+
+DEFAULT_POLL_S: Final = 5.0
+
+POLLS_PER_S: Final = 20.0
+"""Most open-interest requests a second: half of the venue's request weight."""
 
 DEFAULT_FUNDING_HOURS: Final = 8.0
 """Interval of every symbol that ``/fapi/v1/fundingInfo`` does not list."""
@@ -74,7 +87,7 @@ STABLE_QUOTES: Final = frozenset({"USDT", "USDC", "USD", "FDUSD", "BUSD"})
 
 class DepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
     s: str
-    T: int
+    T: TimeMs
     U: int
     u: int
     pu: int
@@ -87,7 +100,7 @@ class AggTrade(Struct, tag_field="e", tag="aggTrade", gc=False):
     s: str
     p: float
     q: float
-    T: int
+    T: TimeMs
     m: bool
     st: int = 1
 
@@ -98,7 +111,7 @@ class RawTrade(Struct, tag_field="e", tag="trade", gc=False):
     s: str
     p: float
     q: float
-    T: int
+    T: TimeMs
     m: bool
     X: str = "MARKET"
     st: int = 1
@@ -106,11 +119,11 @@ class RawTrade(Struct, tag_field="e", tag="trade", gc=False):
 
 class MarkPriceUpdate(Struct, tag_field="e", tag="markPriceUpdate", gc=False):
     s: str
-    E: int
+    E: TimeMs
     p: float
     i: str = ""
     r: str = ""
-    T: int = 0
+    T: TimeMs = 0
     st: int = 1
 
 
@@ -120,7 +133,7 @@ class ForcedOrder(Struct, gc=False):
     p: float
     ap: float
     z: float
-    T: int
+    T: TimeMs
 
 
 class ForceOrder(Struct, tag_field="e", tag="forceOrder", gc=False):
@@ -174,12 +187,14 @@ class Wrapped(Struct, gc=False):
 
 
 class Control(Struct):
-    """The answer to a request of ours, or a message of a kind we do not know."""
+    """The answer to a request of ours, or a message of a kind we do not know.
+
+    `Raw` is empty for what is not there; a union of it with None would take nothing but null.
+    """
 
     id: int | None = None
-    result: msgspec.Raw = msgspec.Raw(b"")
-    error: msgspec.Raw | None = None
-    data: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = msgspec.Raw(b"")
     e: str | None = None
 
 
@@ -191,13 +206,13 @@ class DepthReply(Struct):
     lastUpdateId: int
     bids: list[Level]
     asks: list[Level]
-    T: int = 0
+    T: TimeMs = 0
 
 
 class OpenInterestReply(Struct):
     openInterest: float
     symbol: str
-    time: int
+    time: TimeMs
 
 
 class Filter(Struct):
@@ -252,10 +267,20 @@ class Binance(Codec):
     """Codec of Binance USD-M."""
 
     venue = "binance"
+    recorded = Recorded(
+        socket=r"^wss://fstream\.binance\.com",
+        message=rb'\{"(?:stream|e)":.*?"s":"([A-Z0-9]+)"',
+        replies=(
+            (r"/fapi/v1/depth\?.*symbol=([A-Z0-9]+)", r"depth:\1"),
+            (r"/fapi/v1/openInterest\?.*symbol=([A-Z0-9]+)", r"open_interest:\1"),
+            (r"/fapi/v1/exchangeInfo", "instruments"),
+            (r"/fapi/v1/fundingInfo", "funding_info"),
+        ),
+    )
 
     def __init__(self, config: VenueConfig, known: Iterable[Instrument]) -> None:
         super().__init__(config, known)
-        per_feed = config.symbols_per_socket
+        per_feed = min(config.symbols_per_socket, (STREAMS_MAX - 1) // 3)
         public = spread(self.assets, per_feed=per_feed, prefix="binance.public")
         market = spread(self.assets, per_feed=per_feed, prefix="binance.market")
         self.feeds = [
@@ -276,6 +301,13 @@ class Binance(Codec):
         self._intervals: dict[str, float] | None = None
         self._aggregated: set[str] = set()
         self._next_id = 0
+        self._poll_s = max(
+            config.open_interest_interval_s or DEFAULT_POLL_S, len(self.assets) / POLLS_PER_S
+        )
+        self._levels, self._levels_weight = next(
+            (known for known in SNAPSHOT_WEIGHTS if known[0] >= config.book_depth),
+            SNAPSHOT_WEIGHTS[-1],
+        )
         for symbol in self.assets:
             topic = symbol.lower()
             book = self._add(f"{topic}@depth@100ms", symbol, "book", public[symbol])
@@ -308,7 +340,8 @@ class Binance(Codec):
             case DepthUpdate():
                 return self._depth(event, frame)
             case AggTrade():
-                self._aggregated.add(event.s)
+                if event.s in self._trades:
+                    self._aggregated.add(event.s)
                 return self._trade(event, frame)
             case RawTrade():
                 return self._raw_trade(event, frame)
@@ -324,14 +357,12 @@ class Binance(Codec):
     def _other(self, frame: Frame) -> Out:
         """An answer to a request, an event we do not know, or a broken one."""
         control = _control.decode(frame.data)
-        if control.error is not None:
+        error, data = bytes(control.error), bytes(control.data)
+        if error not in {b"", b"null"}:
             return [Rejected(self.venue, frame.feed, "refused")]
-        if control.data is None and control.e is None and control.id is not None:
+        if not data and control.e is None and control.id is not None:
             return []
-        if control.data is not None and bytes(control.data).lstrip()[:1] == b"{":
-            kind = _kind.decode(control.data).e
-        else:
-            kind = control.e
+        kind = _kind.decode(data).e if data.startswith(b"{") else control.e
         reason = "schema" if kind in _KNOWN or kind is None else "unknown_kind"
         return [Rejected(self.venue, frame.feed, reason)]
 
@@ -429,7 +460,7 @@ class Binance(Codec):
         stream.messages += 1
         if order.z == 0:  # nothing filled yet
             return []
-        if not is_positive(order.p, order.ap, order.z):
+        if not is_positive(order.p, order.ap, order.z, order.z * order.ap):
             return [Rejected(self.venue, frame.feed, "bad_number")]
         return [
             Liquidation(
@@ -470,6 +501,8 @@ class Binance(Codec):
                 return self._instruments(reply)
             case "funding_info":
                 rows = _funding_info.decode(reply.data)
+                if not all(is_positive(row.fundingIntervalHours) for row in rows):
+                    return [Rejected(self.venue, "binance.http", "bad_number")]
                 self._intervals = {row.symbol: row.fundingIntervalHours for row in rows}
                 return self._list(
                     [self._with_interval(known) for known in self.instruments.values()], reply.at
@@ -482,22 +515,21 @@ class Binance(Codec):
         if entry is None or symbol not in self.instruments:
             return [Rejected(self.venue, "binance.http", "unknown_symbol")]
         stream, chain = entry
-        if chain.pending is None:
-            return []  # the book is in sequence: a late second answer
+        if chain.pending is None or not stream.active:
+            return []  # in sequence already, or nothing would keep it true
         snapshot = _depth_reply.decode(reply.data)
         last = snapshot.lastUpdateId
         pending = [update for update in chain.pending if update.u >= last]
         if pending and not self._covers(pending[0], last):
             self.requests.once(self._depth_request(symbol), reply.at + STALE_SNAPSHOT_WAIT_NS)
             return []  # step 6
-        depth = self.config.book_depth
         out: Out = [
             BookSnapshot(
                 stream.instrument,
                 snapshot.T * MS,
                 snapshot.bids,
                 snapshot.asks,
-                depth,
+                self._levels,
                 maintained=False,
             )
         ]
@@ -533,7 +565,8 @@ class Binance(Codec):
             if row.marginAsset == row.baseAsset or price is None or lot is None:
                 continue
             tick, step = float(price.tickSize), float(lot.stepSize)
-            if not is_positive(tick, step):
+            fee = float(row.liquidationFee) if row.liquidationFee else None
+            if not 1e-12 < tick < 1e12 or not is_positive(step) or not (fee is None or fee < 1):
                 return [Rejected(self.venue, "binance.http", "bad_number")]
             before = self.instruments.get(row.symbol)
             listed.append(
@@ -550,7 +583,7 @@ class Binance(Codec):
                         multiplier=multiplier_of(row.baseAsset)[1],
                         funding_interval_hours=before.funding_interval_hours if before else None,
                         tiers=before.tiers if before else (),
-                        liquidation_fee=float(row.liquidationFee) if row.liquidationFee else None,
+                        liquidation_fee=fee,
                     )
                 )
             )
@@ -568,11 +601,10 @@ class Binance(Codec):
         return stream
 
     def _poll_open_interest(self, symbol: str) -> Stream:
-        interval = self.config.open_interest_interval_s or 5.0
         path = f"/fapi/v1/openInterest?symbol={symbol}"
-        self.requests.every(Fetch(self.venue, f"open_interest:{symbol}", path), interval)
+        self.requests.every(Fetch(self.venue, f"open_interest:{symbol}", path), self._poll_s)
         stream = self._add(f"GET {path}", symbol, "open_interest", "binance.http")
-        stream.patience_ns = int(max(STREAM_PATIENCE_S, 12 * interval) * NS)
+        stream.patience_ns = int(max(STREAM_PATIENCE_S, 12 * self._poll_s) * NS)
         stream.active = True
         return stream
 
@@ -597,10 +629,8 @@ class Binance(Codec):
         return [*self.requests.due(at)]
 
     def _depth_request(self, symbol: str) -> Fetch:
-        limit = self.config.book_depth
-        weight = next(w for most, w in SNAPSHOT_WEIGHTS if limit <= most)
-        path = f"/fapi/v1/depth?symbol={symbol}&limit={limit}"
-        return Fetch(self.venue, f"depth:{symbol}", path, weight=weight)
+        path = f"/fapi/v1/depth?symbol={symbol}&limit={self._levels}"
+        return Fetch(self.venue, f"depth:{symbol}", path, weight=self._levels_weight)
 
     def _subscribe(self, streams: list[Stream]) -> list[str]:
         return self._request("SUBSCRIBE", streams)

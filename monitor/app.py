@@ -1,0 +1,522 @@
+"""The composition root: builds everything, runs the pump, stops in order.
+
+    feeds, HTTP, ticker -> Inbox -> (Recorder) -> Pipeline.step -> outboxes -> sinks
+                              ^                        |
+                              +---- commands obeyed <--+
+
+Live and replay differ in the producers and in whether commands are obeyed.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import Progress
+from websockets.exceptions import InvalidURI
+
+from monitor import __version__
+from monitor.config import Config, ConfigError, PipelineConfig
+from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Send
+from monitor.feeds.http import HttpFeed
+from monitor.feeds.inbox import Inbox
+from monitor.feeds.replay import JournalFiles
+from monitor.feeds.ticker import ticker
+from monitor.feeds.websocket import Pace, WebSocketFeed
+from monitor.journal import VERSION, Header, JournalError
+from monitor.pipeline import Pipeline
+from monitor.recordings import Format, write_journal
+from monitor.recordings import inputs as recorded_inputs
+from monitor.sinks.embedded import Embedded
+from monitor.sinks.metrics import (
+    Identity,
+    Latest,
+    Meter,
+    Queue,
+    Sources,
+    build_registry,
+    watch_loop,
+)
+from monitor.sinks.outbox import Outbox
+from monitor.sinks.recorder import Recorder
+from monitor.sinks.redis import RedisSink
+from monitor.sinks.server import Server
+from monitor.venues import VENUES
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+"""Inputs taken before the loop is given to the others: a few milliseconds of work."""
+
+DRAIN_S = 5.0
+"""How long a stop may take to deliver what is pending; below every supervisor's grace."""
+
+SOFTWARE = f"cascade-monitor {__version__}"
+
+
+class Shard(Struct, frozen=True):
+    """Which part of the assets this process owns: number `index` of `count`, from 0."""
+
+    index: int = 0
+    count: int = 1
+
+    def owns(self, asset: str) -> bool:
+        """Rendezvous hashing: a change of `count` moves the least number of assets."""
+
+        def weight(index: int) -> bytes:
+            return hashlib.sha256(f"{asset}:{index}".encode()).digest()
+
+        return max(range(self.count), key=weight) == self.index
+
+
+def pipeline_config(
+    config: Config, specifications: Iterable[Instrument], shard: Shard
+) -> PipelineConfig:
+    """What the pure part needs to know: the enabled venues with the symbols of this shard.
+
+    Raises:
+        ConfigError: an unknown venue, or nothing to do.
+    """
+    venues = {}
+    for name, venue in config.venues.items():
+        if name not in VENUES:
+            raise ConfigError(f"venues.{name}: unknown venue; known are {', '.join(VENUES)}")
+        owned = {s: asset for s, asset in venue.instruments.items() if shard.owns(asset)}
+        if venue.enabled and owned:
+            venues[name] = msgspec.structs.replace(venue, instruments=owned)
+    if not venues:
+        raise ConfigError(
+            f"no venue has an instrument for shard {shard.index}/{shard.count}: enable one in "
+            "[venues.<name>] and give it instruments"
+        )
+    wanted = {(name, symbol) for name, venue in venues.items() for symbol in venue.instruments}
+    return PipelineConfig(
+        venues,
+        config.engine,
+        [spec for spec in specifications if (spec.venue, spec.symbol) in wanted],
+    )
+
+
+def clock() -> Callable[[], int]:
+    """Wall time in ns that never goes backwards, whatever is done to the machine's clock."""
+    last = 0
+
+    def now() -> int:
+        nonlocal last
+        last = max(last, time.time_ns())
+        return last
+
+    return now
+
+
+def new_run() -> str:
+    """A name for one run of the daemon: sorts by time, unique."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+# ------------------------------------------------------------------------------------ pump
+
+
+class Pump:
+    """Moves inputs from the inbox through the pipeline to recorder, feeds and outboxes.
+
+    Attributes:
+        feeds: by the name of their spec; empty in a replay, where commands are not obeyed.
+        https: by venue; likewise.
+        takers: accept every message; never wait.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        meter: Meter,
+        recorder: Recorder | None = None,
+        feeds: Mapping[str, WebSocketFeed] | None = None,
+        https: Mapping[str, HttpFeed] | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.meter = meter
+        self.feeds = feeds or {}
+        self.https = https or {}
+        self.takers: list[Outbox | Latest] = []
+        self._recorder = recorder
+
+    async def run(self, inbox: Inbox) -> None:
+        """Until cancelled; never inside a batch."""
+        while True:
+            batch = await inbox.take(BATCH)
+            self.process(batch)
+            await asyncio.sleep(0)
+
+    def process(self, batch: list[Input]) -> None:
+        """Record and process some inputs, in order."""
+        if batch:
+            self.meter.advanced(batch[0].at)
+        for record in batch:
+            if self._recorder is not None:
+                self._recorder.write(record)
+            messages, commands = self.meter.step(self.pipeline.step, record)
+            if messages:
+                for message in messages:
+                    for taker in self.takers:
+                        taker.put(message)
+            if commands and self.feeds:
+                for command in commands:
+                    self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Send(feed, data):
+                self.feeds[feed].send(data)
+            case Fetch(venue=venue):
+                self.https[venue].fetch(command)
+            case Close(feed, reason):
+                self.feeds[feed].close(reason)
+
+
+# ------------------------------------------------------------------------------------ live
+
+
+async def run(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
+    """The live daemon, until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Raises:
+        ConfigError: the configuration names nothing that can be done.
+        EmbeddedError: the embedded Redis cannot be started.
+        OSError: the HTTP address cannot be bound.
+    """
+    stop = _stop_on_signals()
+    effective = pipeline_config(config, specifications, shard)
+    pipeline = Pipeline(effective)
+    inbox = Inbox(config.queue_length)
+    now = clock()
+    identity = _identity(config, new_run(), shard)
+    feeds, https = _producers(pipeline, inbox, now)
+    recorder = _recorder(config, identity.run, effective, now())
+    meter = Meter(config.engine.tick_interval_ms / 1000, now)
+    pump = Pump(pipeline, meter, recorder, feeds, https)
+    sources = Sources(
+        identity=identity,
+        pipeline=pipeline,
+        latest=Latest(),
+        publish_interval_s=config.engine.publish_interval_ms / 1000,
+        now=now,
+        meter=meter,
+        feeds=feeds,
+        https=https,
+        queues={"inbox": Queue(lambda: len(inbox), inbox.limit, lambda: inbox.waits)},
+        journal=recorder,
+    )
+    log.info("started", extra={"fields": _told(identity)})
+    async with _serving(config, sources, pump):
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(feed.run(), name=f"feed {name}") for name, feed in feeds.items()
+            ]
+            tasks += [
+                group.create_task(http.run(), name=f"http {venue}")
+                for venue, http in https.items()
+            ]
+            ticking = ticker(inbox, config.engine.tick_interval_ms, now)
+            tasks.append(group.create_task(ticking, name="ticker"))
+            tasks.append(group.create_task(watch_loop(meter), name="loop watch"))
+            pumping = group.create_task(pump.run(inbox), name="pump")
+            await stop.wait()
+            log.info("stopping", extra={"fields": {}})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            pumping.cancel()
+        pump.process(inbox.drain())
+    if recorder is not None:
+        await asyncio.to_thread(recorder.close)
+    fields = {"digest": pipeline.digest, "inputs": sum(pipeline.inputs.values())}
+    log.info("stopped", extra={"fields": fields})
+
+
+def _producers(
+    pipeline: Pipeline, inbox: Inbox, now: Callable[[], int]
+) -> tuple[dict[str, WebSocketFeed], dict[str, HttpFeed]]:
+    """The websocket feeds by name and the HTTP feeds by venue that the codecs want."""
+    tls = ssl.create_default_context()
+    feeds: dict[str, WebSocketFeed] = {}
+    https: dict[str, HttpFeed] = {}
+    for venue, codec in pipeline.codecs.items():
+        pace = Pace()  # a venue counts connections per address
+        try:
+            for spec in codec.feeds:
+                feeds[spec.name] = WebSocketFeed(spec, inbox, now, pace=pace, tls=tls)
+            https[venue] = HttpFeed(venue, codec.http, inbox, now)
+        except (InvalidURI, ValueError) as error:
+            raise ConfigError(f"venues.{venue}: {error}") from error
+    return feeds, https
+
+
+def _recorder(
+    config: Config, run_id: str, effective: PipelineConfig, started_at: int
+) -> Recorder | None:
+    if not config.journal.enabled:
+        return None
+    directory = Path(config.state_directory) / config.journal.directory
+    header = Header(VERSION, run_id, 0, started_at, SOFTWARE, effective)
+    return Recorder(directory, header, config.journal)
+
+
+def _identity(config: Config, run_id: str, shard: Shard) -> Identity:
+    return Identity(
+        run=run_id,
+        version=__version__,
+        revision=os.environ.get("CASCADE_REVISION", "unknown"),
+        config_sha256=hashlib.sha256(msgspec.json.encode(config)).hexdigest(),
+        shard="" if shard.count == 1 else f"{shard.index + 1}/{shard.count}",
+    )
+
+
+def _told(identity: Identity) -> dict[str, str]:
+    return {key: str(value) for key, value in msgspec.to_builtins(identity).items() if value}
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; a second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def stopped() -> None:
+        if stop.is_set():
+            os._exit(128 + signal.SIGTERM)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    return stop
+
+
+@asynccontextmanager
+async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterator[None]:
+    """Run the sinks around the pump; on the way out deliver what is pending."""
+    pump.takers.append(sources.latest)
+    async with AsyncExitStack() as stack:
+        if config.redis.enabled:
+            sink, outbox = await _redis(config, sources.identity.run, stack)
+            sources = msgspec.structs.replace(
+                sources, sinks={"redis": sink}, outboxes={"redis": outbox}
+            )
+            pump.takers.append(outbox)
+        if config.http.enabled:
+            server = Server(config.http, sources, build_registry(sources))
+            print(f"HTTP: {await server.start()}", file=sys.stderr)  # noqa: T201
+            stack.push_async_callback(server.stop)
+        yield
+
+
+async def _redis(
+    config: Config, run_id: str, stack: AsyncExitStack
+) -> tuple[RedisSink, Outbox]:
+    settings = config.redis
+    if settings.url == "embedded":
+        embedded = Embedded(Path(config.state_directory) / "redis")
+        settings = msgspec.structs.replace(settings, url=await embedded.start())
+        print(f"Redis: {settings.url}", file=sys.stderr)  # noqa: T201  (asked for by people)
+        stack.push_async_callback(embedded.stop)
+        await stack.enter_async_context(_background(embedded.run(), "embedded redis"))
+    outbox = Outbox(settings.queue_length, settings.state_ttl_s)
+    sink = RedisSink(settings, run_id, outbox)
+    stack.push_async_callback(sink.close, DRAIN_S)
+    await stack.enter_async_context(_background(sink.run(), "redis sink"))
+    return sink, outbox
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run a coroutine beside the body and cancel it at its end; its failure fails the body."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work, name=name)
+        yield
+        task.cancel()
+
+
+# ---------------------------------------------------------------------------------- replay
+
+
+class Replayed(Struct, frozen=True):
+    """What came of a replay."""
+
+    pipeline: Pipeline
+    summary: dict[str, Any]
+
+
+async def replay(
+    journals: Iterable[Path],
+    config: Config,
+    *,
+    speed: float | None,
+    sinks: bool,
+    stay: bool,
+    on_end: Callable[[Replayed], None],
+) -> None:
+    """Process a journal under its own configuration, as fast as possible or at a given speed.
+
+    Args:
+        journals: files or directories of one run.
+        config: for the sinks only.
+        speed: how many times faster than recorded; None for as fast as possible.
+        sinks: whether to feed Redis and serve HTTP.
+        stay: whether to keep serving until a signal comes.
+        on_end: is given the result, before staying.
+
+    Raises:
+        JournalError: not the journal of one run.
+        OSError: a file cannot be read.
+    """
+    files = JournalFiles(journals)
+    header = _one_run(files)
+    pipeline = Pipeline(header.pipeline)
+    last = LastSeen()
+    meter = Meter(header.pipeline.engine.tick_interval_ms / 1000)
+    pump = Pump(pipeline, meter)
+    identity = msgspec.structs.replace(_identity(config, header.run, Shard()), shard="")
+    sources = Sources(
+        identity=identity,
+        pipeline=pipeline,
+        latest=Latest(),
+        publish_interval_s=header.pipeline.engine.publish_interval_ms / 1000,
+        now=last.now,
+    )
+    stop = _stop_on_signals()
+    async with AsyncExitStack() as stack:
+        if sinks:
+            await stack.enter_async_context(_serving(config, sources, pump))
+        started = time.perf_counter()
+        count = await _play(files, pump, last, speed, stop)
+        elapsed = time.perf_counter() - started
+        on_end(Replayed(pipeline, _summary(pipeline, files, count, elapsed)))
+        if sinks and stay:
+            log.info("replay_ended", extra={"fields": {"inputs": count, "stop": "Ctrl-C"}})
+            await stop.wait()
+
+
+class LastSeen:
+    """The time of a replay: that of its last input."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch."""
+        return self.at
+
+
+def _one_run(files: JournalFiles) -> Header:
+    runs = dict.fromkeys(header.run for header in files.headers)
+    if not runs:
+        raise JournalError("no journal there, or nothing readable in it")
+    if len(runs) > 1:
+        raise JournalError(
+            f"these are journals of {len(runs)} runs ({', '.join(runs)}); name the files of one, "
+            f"for example DIR/{next(reversed(runs))}-*"
+        )
+    return files.headers[0]
+
+
+async def _play(
+    files: JournalFiles, pump: Pump, last: LastSeen, speed: float | None, stop: asyncio.Event
+) -> int:
+    """Process every input, in batches that leave the loop to the sinks; returns how many."""
+    count = 0
+    batch: list[Input] = []
+    began_at, began = 0, time.monotonic()
+    with _progress(files) as advance:
+        for record in files:
+            if isinstance(record, Header):
+                continue
+            if speed is not None:
+                began_at = began_at or record.at
+                wait = (record.at - began_at) / NS / speed - (time.monotonic() - began)
+                if wait > 0:
+                    pump.process(batch)
+                    batch = []
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), wait)
+            batch.append(record)
+            count += 1
+            last.at = max(last.at, record.at)
+            if len(batch) >= BATCH:
+                pump.process(batch)
+                batch = []
+                advance(files.bytes_read)
+                await asyncio.sleep(0)
+                if stop.is_set():
+                    break
+        pump.process(batch)
+    return count
+
+
+@contextmanager
+def _progress(files: JournalFiles) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("replay", total=files.bytes_total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _summary(
+    pipeline: Pipeline, files: JournalFiles, count: int, elapsed: float
+) -> dict[str, Any]:
+    journal = {
+        "files": len(files.headers),
+        "holes": files.holes,
+        "damages": [
+            {"file": d.path.name, "offset": d.offset, "reason": d.reason, "bytes": d.skipped_bytes}
+            for d in files.damages
+        ],
+    }
+    return {
+        **pipeline.summary(),
+        "journal": journal,
+        "elapsed_s": round(elapsed, 3),
+        "inputs_per_s": round(count / elapsed) if elapsed else 0,
+    }
+
+
+# ---------------------------------------------------------------------------------- import
+
+
+def import_recording(
+    kind: Format,
+    sources: list[Path],
+    out: Path,
+    config: Config,
+    specifications: list[Instrument],
+) -> dict[str, Any]:
+    """Write a public recording as a journal of ours; returns what was found.
+
+    Raises:
+        RecordingError: a source is not in that format.
+        OSError: a file cannot be read, or `out` exists.
+    """
+    base = PipelineConfig(config.venues, config.engine, specifications)
+    effective, records = recorded_inputs(kind, sources, base)
+    found = {name: list(venue.instruments) for name, venue in effective.venues.items()}
+    first = next(records)
+    run_id = f"import-{first.at}"
+    header = Header(VERSION, run_id, 0, first.at, SOFTWARE, effective)
+    counts = write_journal(out, header, chain([first], records))
+    return {"journal": str(out), "instruments": found, "inputs": counts}

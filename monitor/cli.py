@@ -1,0 +1,329 @@
+"""The command line: reads files and environment, calls `app`, prints results.
+
+Exit codes: 0 done, 1 not healthy, 2 usage or unusable input, 70 an error of ours, 78 configuration.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import traceback
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from monitor import __version__, app, logs
+from monitor.config import (
+    Config,
+    ConfigError,
+    Layer,
+    merge,
+    parse_environment,
+    parse_instruments,
+    parse_toml,
+)
+from monitor.events import Instrument
+from monitor.journal import JournalError
+from monitor.recordings import FORMATS, RecordingError
+
+OK, UNHEALTHY, USAGE, INTERNAL, CONFIGURATION = 0, 1, 2, 70, 78
+
+SECRETS: Final = ("redis.url",)
+"""Settings that may hold a password; shown masked."""
+
+_log = logging.getLogger(__name__)
+
+
+class UsageError(Exception):
+    """The command cannot be carried out as given; the message says why."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logs.configure("INFO", "auto")
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        _complain(f"configuration: {error}")
+        return CONFIGURATION
+    except (UsageError, JournalError, RecordingError, OSError) as error:
+        _complain(str(error))
+        return USAGE
+    except KeyboardInterrupt:
+        return OK
+    except BrokenPipeError:
+        return OK
+    except Exception:  # noqa: BLE001  (the process boundary: say everything, then end)
+        traceback.print_exc()
+        return INTERNAL
+
+
+# ------------------------------------------------------------------------------- commands
+
+
+def _run(options: argparse.Namespace) -> int:
+    config, specifications, _ = _configuration(options)
+    logs.configure(config.log.level, config.log.format)
+    asyncio.run(app.run(config, specifications, _shard(options.shard)))
+    return OK
+
+
+def _record(options: argparse.Namespace) -> int:
+    config, specifications, _ = _configuration(options)
+    logs.configure(config.log.level, config.log.format)
+    replace = msgspec.structs.replace
+    recording = replace(
+        config,
+        journal=replace(config.journal, enabled=True, directory=str(options.out.resolve())),
+        redis=replace(config.redis, enabled=False),
+    )
+    asyncio.run(app.run(recording, specifications, _shard(options.shard)))
+    return OK
+
+
+def _import(options: argparse.Namespace) -> int:
+    config, specifications, _ = _configuration(options)
+    report = app.import_recording(
+        options.format, options.files, options.out, config, specifications
+    )
+    _print_json(report)
+    return OK
+
+
+def _replay(options: argparse.Namespace) -> int:
+    config, _, origins = _configuration(options)
+    logs.configure(config.log.level, config.log.format)
+    if origins["redis.state_ttl_s"] == "shipped":
+        # What is replayed does not go stale by the wall clock.
+        day = msgspec.structs.replace(config.redis, state_ttl_s=86_400.0)
+        config = msgspec.structs.replace(config, redis=day)
+    asyncio.run(
+        app.replay(
+            options.journals,
+            config,
+            speed=options.speed,
+            sinks=options.sinks,
+            stay=options.stay,
+            on_end=lambda result: _show_replay(options, result),
+        )
+    )
+    return OK
+
+
+def _show_replay(options: argparse.Namespace, result: app.Replayed) -> None:
+    if options.dump_book:
+        state = result.pipeline.engine.instruments.get(options.dump_book)
+        if state is None:
+            known = ", ".join(result.pipeline.engine.instruments) or "none"
+            raise UsageError(f"no instrument {options.dump_book!r} in the journal; it has {known}")
+        sys.stdout.write(state.book.text(state.quantity_decimals))
+        sys.stdout.flush()
+    if options.summary:
+        options.summary.write_text(json.dumps(result.summary, indent=2) + "\n", encoding="utf-8")
+    if options.summary or options.dump_book:
+        return
+    if options.json or not sys.stdout.isatty():
+        _print_json(result.summary)
+    else:
+        _print_replay(result)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    config, specifications, origins = _configuration(options)
+    app.pipeline_config(config, specifications, _shard(options.shard))
+    effective = dict(_flatten(msgspec.to_builtins(config)))
+    for name in SECRETS:
+        effective[name] = logs.mask_url(str(effective[name]))
+    if options.json:
+        _print_json(
+            {
+                key: {"value": value, "origin": _origin(key, origins)}
+                for key, value in effective.items()
+            }
+        )
+        return OK
+    width = max(len(key) for key in effective)
+    for key, value in effective.items():
+        print(f"{key:<{width}}  = {value!r:<40}  # {_origin(key, origins)}")  # noqa: T201
+    return OK
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    config, _, _ = _configuration(options)
+    host = config.http.host if config.http.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
+    url = f"http://{host}:{config.http.port}/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310  (always http)
+            print(answer.read().decode())  # noqa: T201
+            return OK
+    except urllib.error.HTTPError as error:
+        _complain(error.read().decode())
+    except OSError as error:
+        _complain(f"{url}: {error}")
+    return UNHEALTHY
+
+
+# ---------------------------------------------------------------------------- configuration
+
+
+def _configuration(
+    options: argparse.Namespace,
+) -> tuple[Config, list[Instrument], dict[str, str]]:
+    """The effective configuration, the static specifications and the values' origins."""
+    environment = _with_secret_files(os.environ)
+    layers: list[Layer] = [parse_toml(_shipped("monitor.toml"), "shipped")]
+    path = options.config or environment.get("CASCADE_CONFIG")
+    if path:
+        try:
+            layers.append(parse_toml(Path(path).read_text(encoding="utf-8"), str(path)))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+    layers.append(parse_environment(environment))
+    config, origins = merge(layers)
+    specifications = parse_instruments(_shipped("instruments.toml"), "instruments.toml")
+    return config, specifications, origins
+
+
+def _with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """Resolve ``CASCADE_<SECTION>__<KEY>_FILE`` to the content of the file it names."""
+    resolved = dict(environment)
+    for name, path in environment.items():
+        if name.startswith("CASCADE_") and "__" in name and name.endswith("_FILE"):
+            del resolved[name]
+            try:
+                text = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"environment {name}: {error}") from error
+            resolved[name.removesuffix("_FILE")] = text
+    return resolved
+
+
+def _shipped(name: str) -> str:
+    """A file of `config/`: inside the installed package, or beside it in a checkout."""
+    packaged = files("monitor") / "shipped" / name
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parent.parent / "config" / name).read_text(encoding="utf-8")
+
+
+def _shard(text: str) -> app.Shard:
+    """``2/8``: the second of eight."""
+    index, _, count = text.partition("/")
+    try:
+        shard = app.Shard(int(index) - 1, int(count))
+    except ValueError:
+        shard = app.Shard(-1, 0)
+    if not 0 <= shard.index < shard.count:
+        raise UsageError(f"--shard {text}: give it as i/n with 1 <= i <= n, such as 2/8")
+    return shard
+
+
+def _flatten(values: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        where = f"{path}.{key}" if path else key
+        flat += _flatten(value, where) if isinstance(value, dict) else [(where, value)]
+    return flat
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    return origins.get(key, "default")
+
+
+# ---------------------------------------------------------------------------------- output
+
+
+def _print_replay(result: app.Replayed) -> None:
+    table = Table(title=None, box=None, pad_edge=False)
+    for title in ("instrument", "book", "bid", "ask", "gaps", "mark", "funding 8h", "OI", "trades"):
+        table.add_column(title, justify="left" if title in {"instrument", "book"} else "right")
+    for name, state in result.pipeline.engine.instruments.items():
+        bid, ask = state.book.best()
+        funding = f"{state.funding.rate_8h:.6%}" if state.funding else None
+        row = (bid, ask, state.book.gaps, state.mark, funding, state.open_interest_base)
+        cells = ["-" if cell is None else f"{cell}" for cell in (*row, state.trades)]
+        table.add_row(name, state.book.state, *cells)
+    console = Console()
+    console.print(table)
+    summary = result.summary
+    console.print(f"digest {summary['digest']}", soft_wrap=True)
+    console.print(f"{summary['inputs_per_s']:,} inputs/s, decode errors {summary['decode_errors']}")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201
+
+
+def _complain(text: str) -> None:
+    print(f"cascade-monitor: {text}", file=sys.stderr)  # noqa: T201
+
+
+# ------------------------------------------------------------------------------- arguments
+
+
+def _speed(text: str) -> float | None:
+    """``max``, or how many times faster than it was recorded."""
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < 1e9:
+        raise argparse.ArgumentTypeError("max, or a number above 0")
+    return speed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cascade-monitor", description="Early warning of liquidation cascades."
+    )
+    parser.add_argument("--version", action="version", version=f"cascade-monitor {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        sub.add_argument("--config", type=Path, metavar="F", help="your settings (TOML)")
+        return sub
+
+    run = command("run", _run, "live daemon on the configured venues")
+    run.add_argument("--shard", default="1/1", metavar="I/N", help="own a part of the assets")
+
+    record = command("record", _record, "feeds to a journal, nothing else")
+    record.add_argument("--out", type=Path, required=True, metavar="DIR")
+    record.add_argument("--shard", default="1/1", metavar="I/N", help="own a part of the assets")
+
+    imports = command("import", _import, "a public recording to a journal")
+    imports.add_argument("format", choices=FORMATS)
+    imports.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    imports.add_argument("--out", type=Path, required=True, metavar="JOURNAL")
+
+    replay = command("replay", _replay, "a journal through the same pipeline")
+    replay.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
+    replay.add_argument("--speed", type=_speed, default=None, metavar="max|X")
+    replay.add_argument("--sinks", action="store_true", help="feed Redis and serve HTTP")
+    replay.add_argument("--stay", action="store_true", help="keep serving after the end")
+    replay.add_argument("--summary", type=Path, metavar="F", help="write the summary (JSON)")
+    replay.add_argument("--dump-book", metavar="INSTRUMENT", help="print a book at the end")
+    replay.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+    check = command("check-config", _check_config, "effective configuration and its origins")
+    check.add_argument("--shard", default="1/1", metavar="I/N")
+    check.add_argument("--json", action="store_true")
+
+    command("healthcheck", _healthcheck, "exit 0 when the running daemon is ready")
+    return parser

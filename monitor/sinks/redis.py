@@ -1,0 +1,563 @@
+"""Publishes messages to Redis: the newest state under a key and on a channel, events in a stream.
+
+The contract with readers is `docs/messages.md`. A dead, full, read-only or locked Redis is counted
+and retried; only a wrong URL ever raises out of here, and nothing here makes the engine wait.
+
+State is written as ``SET`` and ``PUBLISH`` in one ``MULTI``, so whoever sees a message on the
+channel finds a key at least as new. The time to live runs from the moment the engine published, not
+from that of the write: an outage never makes old state look young.
+
+Events carry an explicit stream id, ``<receive time in ms>-<seq>``, fixed at the first attempt. If
+the connection is lost before the answer, nobody knows whether the write took place, and it may even
+take place later, out of a socket buffer. So it is repeated with the same id, and Redis refuses an
+id that is not above the stream's last one. A refused entry that stands there under its id has been
+written before. One that does not never will be, its id being below the top, so it gets a new id
+above the top; that happens after a clock has stepped back, in a replay, or with a second writer.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    ClusterError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from monitor.config import ConfigError, RedisConfig
+from monitor.events import Body, Liquidation, Message
+from monitor.sinks.outbox import Entry, Outbox
+
+VERSION: Final = 1
+"""Version of the envelope; changes only when a reader of the old one would break."""
+
+Reason: TypeAlias = Literal[
+    "connection",  # refused, reset, no such host, TLS
+    "timeout",  # no answer in time
+    "authentication",  # NOAUTH, WRONGPASS
+    "permission",  # NOPERM: the ACL does not allow it
+    "loading",  # the server reads its data
+    "cluster",  # MOVED, ASK, CLUSTERDOWN: the slots are elsewhere now
+    "memory",  # OOM: maxmemory with noeviction
+    "read_only",  # READONLY: a replica
+    "persistence",  # MISCONF: the server cannot write its own disk
+    "wrong_type",  # WRONGTYPE: somebody else's key under our name
+    "refused",  # any other error the server answered
+    "unexpected",  # an exception the client library should not have raised
+]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+TRANSPORT: Final[frozenset[Reason]] = frozenset(
+    {"connection", "timeout", "authentication", "loading", "cluster", "unexpected"}
+)
+"""Reasons that concern a whole server, so that there is no use in trying its other keys now."""
+
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
+"""The wait after a failure doubles from the first to the second; both are jittered."""
+
+REFUSED_BACKOFF_MAX_S: Final = 1.0
+"""The longest wait while only some keys are refused, so that the others stay fresh."""
+
+BATCH: Final = 64
+"""Messages in one MULTI: bounds how long the server is busy with us (64 x 20 KB, about 1 ms)."""
+
+PATIENCE_FACTOR: Final = 4.0
+"""One exchange (connect, authenticate, write, read) may take so many single timeouts in all."""
+
+LOG_INTERVAL_S: Final = 60.0
+"""A lasting failure is logged this often, and at once when its reason changes."""
+
+_log = logging.getLogger(__name__)
+
+
+# ------------------------------------------------------------------------------- envelope
+
+
+class Envelope(Struct, frozen=True):
+    """The shape of every message on the wire."""
+
+    v: int
+    kind: str
+    run: str
+    seq: int
+    at_us: int
+    asset: str
+    data: Any
+
+
+class LiquidationData(Struct, frozen=True):
+    """A `Liquidation` with its time in microseconds: JavaScript cannot hold nanoseconds."""
+
+    instrument: str
+    sent_at_us: int
+    side: str
+    quantity: float
+    usd: float
+    price: float
+    price_kind: str
+    fill_price: float | None
+    completeness: str
+    raw_side: str
+
+
+def encode(message: Message, run: str) -> bytes:
+    """The JSON of a message; numbers that are no numbers become null."""
+    return _encoder.encode(
+        Envelope(
+            v=VERSION,
+            kind=message.kind,
+            run=run,
+            seq=message.seq,
+            at_us=message.at // 1000,
+            asset=message.asset,
+            data=_data(message.data),
+        )
+    )
+
+
+def key_of(prefix: str, message: Message) -> str:
+    """Key and channel of a message; the asset in braces keeps its keys in one cluster slot."""
+    if message.asset:
+        return f"{prefix}:{{{message.asset}}}:{message.kind}"
+    return f"{prefix}:{message.kind}"
+
+
+# msgspec writes NaN and the infinities as null.
+_encoder = msgspec.json.Encoder()
+
+
+def _data(body: Body) -> Any:  # noqa: ANN401  (whatever msgspec encodes)
+    if not isinstance(body, Liquidation):
+        return body
+    return LiquidationData(
+        instrument=body.instrument,
+        sent_at_us=body.sent_at // 1000,
+        side=body.side,
+        quantity=body.quantity,
+        usd=body.usd,
+        price=body.price,
+        price_kind=body.price_kind,
+        fill_price=body.fill_price,
+        completeness=body.completeness,
+        raw_side=body.raw_side,
+    )
+
+
+# ----------------------------------------------------------------------------- connections
+
+
+def masked(url: str) -> str:
+    """A URL fit for a log: scheme, host and port or path, without any credential or option."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "(unreadable)"
+    path = parts.path if parts.scheme == "unix" else ""
+    return f"{parts.scheme}://{host}{port}{path}"
+
+
+class Servers:
+    """The one server of a plain URL, or the nodes of a cluster; connects when first used.
+
+    A cluster's client serves only to learn which node owns a slot. Its own pipelines resolve every
+    command in a thread of its own, so each node gets a plain client instead.
+
+    Attributes:
+        connections: opened so far; a change means that a server may have lost what it knew.
+    """
+
+    def __init__(self, url: str, timeout_s: float, name: str) -> None:
+        self.cluster = urlsplit(url).scheme in {"redis+cluster", "rediss+cluster"}
+        self.connections = 0
+        plain = url.replace("+cluster", "", 1) if self.cluster else url
+        try:
+            options = parse_url(plain)
+        except ValueError:
+            # The library's own text may quote a part of the password.
+            allowed = "embedded, redis://, rediss://, unix://, redis+cluster://, rediss+cluster://"
+            raise ConfigError(f"redis.url: not a Redis URL; one of {allowed}") from None
+        # Explicit, because the library's defaults change between its major versions. It never
+        # retries: the outbox does, and knows what is worth it.
+        self._options: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "health_check_interval": 0,
+            "client_name": name,
+            "protocol": 2,
+            "max_connections": 4,
+            "redis_connect_func": self._connected,
+            **options,
+        }
+        self._clients: dict[str, Redis] = {}
+        self._topology: RedisCluster | None = None
+        self._topology_url = plain
+        self._timeout_s = timeout_s
+
+    async def greet(self) -> None:
+        """Check that the only server answers; a cluster is checked node by node as it is used."""
+        if self.cluster:
+            await self._learn()
+        else:
+            await self._client("", {}).ping()
+
+    async def of(self, key: str) -> Redis:
+        """The client of the server that owns a key."""
+        if not self.cluster:
+            return self._client("", {})
+        node = (await self._learn()).get_node_from_key(key)
+        if node is None:
+            raise ClusterError(f"no node owns the slot of {key}")
+        return self._client(node.name, {"host": node.host, "port": node.port})
+
+    async def forget(self) -> None:
+        """Learn the cluster's layout anew before the next use."""
+        topology, self._topology = self._topology, None
+        if topology is not None:
+            await topology.aclose()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.forget()
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.aclose()
+            await client.connection_pool.aclose()
+
+    def _client(self, name: str, address: dict[str, Any]) -> Redis:
+        if name not in self._clients:
+            pool: ConnectionPool = ConnectionPool(**(self._options | address))
+            self._clients[name] = Redis(connection_pool=pool)
+        return self._clients[name]
+
+    async def _learn(self) -> RedisCluster:
+        if self._topology is None:
+            topology = RedisCluster.from_url(
+                self._topology_url,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                retry=Retry(NoBackoff(), 0),
+                client_name=self._options["client_name"],
+                protocol=2,
+            )
+            try:
+                await topology.initialize()
+            except BaseException:
+                await topology.aclose()
+                raise
+            self._topology = topology
+        return self._topology
+
+    async def _connected(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        self.connections += 1
+
+
+# ------------------------------------------------------------------------------------ sink
+
+
+class RedisSink:
+    """Delivers an outbox to Redis.
+
+    Attributes:
+        sent: messages that Redis has confirmed.
+        errors: failures by reason, each of `REASONS` from the start.
+        repeated: events found to have been written by an attempt whose answer was lost.
+        renumbered: events whose stream id had to differ from their time.
+        connected: whether the last exchange went through.
+        last_success_at: seconds since the Unix epoch, 0 when never.
+    """
+
+    def __init__(self, config: RedisConfig, run: str, outbox: Outbox) -> None:
+        """Check the URL; connect to nothing yet.
+
+        Raises:
+            ConfigError: the URL is not one of a Redis server.
+        """
+        self.sent = 0
+        self.errors: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self.repeated = 0
+        self.renumbered = 0
+        self.connected = False
+        self.last_success_at = 0.0
+        self._config = config
+        self._run = run
+        self._outbox = outbox
+        self._url = masked(config.url)
+        self._servers = Servers(config.url, config.timeout_s, f"cascade-monitor-{run}")
+        self._patience_s = config.timeout_s * PATIENCE_FACTOR
+        # Never more than a stream keeps: an entry in doubt must not have been trimmed already.
+        self._batch = min(BATCH, config.stream_length)
+        self._connections = 0
+        # Stream ids of the events of the last attempt, by their order in the outbox, and the
+        # highest id used per stream. An event that is put back is in the next attempt again, or
+        # dropped, so older ones are never needed.
+        self._ids: dict[int, tuple[int, int]] = {}
+        self._tops: dict[str, tuple[int, int]] = {}
+        self._failures = 0
+        self._logged: tuple[Reason, float] | None = None
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            await self._outbox.wait()
+            delay_s = await self._deliver()
+            if delay_s:
+                await asyncio.sleep(delay_s)
+
+    async def close(self, deadline_s: float) -> None:
+        """Deliver what is pending, for at most `deadline_s`, then disconnect.
+
+        `run` must have been cancelled. What is left is counted as lost.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                while len(self._outbox):
+                    delay_s = await self._deliver()
+                    await asyncio.sleep(delay_s)
+        except TimeoutError:
+            pass
+        if left := self._outbox.abandon():
+            fields = {"url": self._url, "messages": left, "deadline_s": deadline_s}
+            _log.warning("redis_flush_incomplete", extra={"fields": fields})
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._servers.close()
+        except (RedisError, OSError):
+            pass  # nothing is lost by a connection that does not close politely
+
+    async def _deliver(self) -> float:
+        """Attempt once to deliver what is pending; the seconds to wait before the next attempt.
+
+        Whatever is not confirmed, be it by an error or by cancellation, goes back to the outbox.
+        """
+        if problem := await self._greet():
+            return self._failed([problem], progress=False)
+        # Only now, so that a server that has come back gets all current state before any event.
+        self._renew_if_reconnected()
+        entries = self._outbox.take_now()
+        done: set[int] = set()
+        problems: list[Reason] = []
+        try:
+            for key, batch in self._batches(entries):
+                if problem := await self._send(key, batch, done):
+                    problems.append(problem)
+                    if problem in TRANSPORT and not self._servers.cluster:
+                        break
+        finally:
+            left = [entry for entry in entries if entry.order not in done]
+            self._outbox.restore(left)
+            self._ids = {e.order: self._ids[e.order] for e in left if e.order in self._ids}
+            self.sent += len(done)
+        self._renew_if_reconnected()
+        if done:
+            self.last_success_at = time.time()
+        if problems:
+            return self._failed(problems, progress=bool(done))
+        self._recovered()
+        return 0.0
+
+    def _batches(self, entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+        """What goes into one MULTI each, with a key that says to which server.
+
+        All states come first. In a cluster a MULTI must not leave its slot; on one server it may
+        span assets, which saves round trips. An events' MULTI is all of one stream.
+        """
+        groups: dict[str, list[Entry]] = {}
+        for entry in entries:
+            key = key_of(self._config.prefix, entry.message)
+            if entry.is_state:
+                slot = f"{{{entry.message.asset}}}" if entry.message.asset else key
+                key = slot if self._servers.cluster else ""
+            groups.setdefault(key, []).append(entry)
+        for key, group in groups.items():
+            remaining = iter(group)
+            while batch := list(islice(remaining, self._batch)):
+                yield key, batch
+
+    async def _greet(self) -> Reason | None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._servers.greet()
+        except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
+            return await self._count(error)
+        return None
+
+    async def _send(self, key: str, batch: list[Entry], done: set[int]) -> Reason | None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                client = await self._servers.of(key)
+                if batch[0].is_state:
+                    await self._write_states(client, batch, done)
+                else:
+                    await self._write_events(client, key, batch, done)
+        except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
+            return await self._count(error)
+        return None
+
+    async def _write_states(self, client: Redis, batch: list[Entry], done: set[int]) -> None:
+        async with client.pipeline(transaction=True) as pipe:
+            for entry in batch:
+                key = key_of(self._config.prefix, entry.message)
+                text = encode(entry.message, self._run)
+                # Milliseconds, because of the part of the time that has already passed.
+                remaining_ms = int(self._outbox.remaining_s(entry) * 1000)
+                pipe.set(key, text, px=max(1, remaining_ms))
+                pipe.publish(key, text)
+            await pipe.execute()
+        done.update(entry.order for entry in batch)
+
+    async def _write_events(
+        self, client: Redis, key: str, batch: list[Entry], done: set[int]
+    ) -> None:
+        async with client.pipeline(transaction=True) as pipe:
+            for entry in batch:
+                pipe.xadd(
+                    key,
+                    {"m": encode(entry.message, self._run)},
+                    id=self._id(key, entry),
+                    maxlen=self._config.stream_length,
+                    approximate=True,
+                )
+            replies = await pipe.execute(raise_on_error=False)
+        problem: Exception | None = None
+        low: list[Entry] = []
+        for entry, reply in zip(batch, replies, strict=True):
+            if not isinstance(reply, Exception):
+                done.add(entry.order)
+            elif "equal or smaller" in str(reply):
+                low.append(entry)
+            else:
+                problem = reply
+        if low:
+            await self._settle(client, key, low, done)
+        if problem is not None:
+            raise problem
+
+    async def _settle(self, client: Redis, key: str, low: list[Entry], done: set[int]) -> None:
+        """Tell which of the entries with a refused id are written; the others get a new id."""
+        async with client.pipeline(transaction=True) as pipe:
+            for entry in low:
+                id_ = self._id(key, entry)
+                pipe.xrange(key, min=id_, max=id_)
+            pipe.xinfo_stream(key)
+            *found, info = await pipe.execute()
+        for entry, entries in zip(low, found, strict=True):
+            if any(fields.get(b"m") == encode(entry.message, self._run) for _, fields in entries):
+                done.add(entry.order)
+                self.repeated += 1
+            else:
+                del self._ids[entry.order]
+                self.renumbered += 1
+        ms, _, number = info["last-generated-id"].partition(b"-")
+        self._tops[key] = max(self._tops[key], (int(ms), int(number)))
+
+    def _id(self, key: str, entry: Entry) -> str:
+        """The stream id of an event: the same at every attempt, above all before it."""
+        id_ = self._ids.get(entry.order)
+        if id_ is None:
+            top = self._tops.get(key, (0, 0))
+            natural = (entry.message.at // 1_000_000, entry.message.seq)
+            id_ = natural if natural > top else (top[0], top[1] + 1)
+            self._ids[entry.order] = self._tops[key] = id_
+        return f"{id_[0]}-{id_[1]}"
+
+    def _renew_if_reconnected(self) -> None:
+        if self._connections != self._servers.connections:
+            self._connections = self._servers.connections
+            self._outbox.renew()
+
+    async def _count(self, error: Exception) -> Reason:
+        """Account for a failed exchange, whatever it was.
+
+        A dead Redis, or a client library with a defect, must never stop the engine; so this is the
+        one place that takes every exception. What should not occur is logged with its traceback.
+        """
+        reason = reason_of(error)
+        self.errors[reason] += 1
+        if reason in TRANSPORT and self._servers.cluster:
+            await self._forget()
+        now = time.monotonic()
+        logged, at = self._logged or (None, 0.0)
+        if reason != logged or now - at >= LOG_INTERVAL_S:
+            self._logged = (reason, now)
+            fields = {"url": self._url, "reason": reason, "error": str(error)[:200]}
+            trace = error if reason == "unexpected" else None
+            _log.warning("redis_failed", exc_info=trace, extra={"fields": fields})
+        return reason
+
+    async def _forget(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._servers.forget()
+        except (RedisError, RedisClusterException, OSError):
+            pass  # it is being thrown away
+
+    def _failed(self, problems: list[Reason], *, progress: bool) -> float:
+        self._failures += 1
+        self.connected = not any(reason in TRANSPORT for reason in problems)
+        most_s = REFUSED_BACKOFF_MAX_S if progress else BACKOFF_MAX_S
+        # The exponent is capped only to keep the power finite.
+        backoff_s = min(most_s, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 16))
+        jitter: float = random.uniform(0.5, 1.0)  # noqa: S311  (no secret)
+        return backoff_s * jitter
+
+    def _recovered(self) -> None:
+        self.connected = True
+        if self._failures:
+            fields = {"url": self._url, "failures": self._failures}
+            _log.info("redis_recovered", extra={"fields": fields})
+        self._failures = 0
+        self._logged = None
+
+
+def reason_of(error: BaseException) -> Reason:
+    """The reason under which an error of the client library is counted."""
+    for kinds, reason in _REASON_OF_KIND:
+        if isinstance(error, kinds):
+            return reason
+    if isinstance(error, ResponseError):
+        text = str(error)
+        if "MISCONF" in text:
+            return "persistence"
+        if "WRONGTYPE" in text:
+            return "wrong_type"
+        return "refused"
+    return "unexpected"
+
+
+# In this order: several of them are subclasses of later ones.
+_REASON_OF_KIND: Final[tuple[tuple[tuple[type[BaseException], ...], Reason], ...]] = (
+    ((AuthenticationError, AuthenticationWrongNumberOfArgsError), "authentication"),
+    ((BusyLoadingError,), "loading"),
+    ((AskError, TryAgainError, ClusterError, RedisClusterException), "cluster"),
+    ((NoPermissionError,), "permission"),
+    ((OutOfMemoryError,), "memory"),
+    ((ReadOnlyError,), "read_only"),
+    ((RedisTimeoutError, TimeoutError), "timeout"),
+    ((RedisConnectionError, OSError), "connection"),
+)

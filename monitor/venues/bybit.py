@@ -1,0 +1,633 @@
+"""Bybit v5 linear contracts (https://bybit-exchange.github.io/docs/v5/ws/connect).
+
+One socket carries everything of a symbol: order book, trades, ticker, liquidations. Quantities of
+linear contracts are in base coin already, so nothing is converted.
+
+Order book (exchanges.md 2b):
+
+1. The first message of ``orderbook.<depth>.<symbol>`` is a snapshot; it may come again at any time
+   and replaces the book, as does any message with ``u == 1`` (the venue restarted).
+2. Each delta's ``u`` is the one before it plus 1. If not: unsubscribe and subscribe, which brings
+   a snapshot.
+3. The venue keeps ``<depth>`` levels a side and does not always delete those that fall out.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Final
+from urllib import parse
+
+import msgspec
+from msgspec import Struct
+
+from monitor.config import VenueConfig
+from monitor.events import (
+    NS,
+    BookDelta,
+    BookSnapshot,
+    Fetch,
+    Frame,
+    Funding,
+    Gap,
+    Instrument,
+    Level,
+    Liquidation,
+    MarkPrice,
+    OpenInterest,
+    Rejected,
+    Reply,
+    Send,
+    Side,
+    Taker,
+    Tier,
+    Trade,
+    Transfer,
+)
+from monitor.venues.base import (
+    STREAM_PATIENCE_S,
+    Codec,
+    FeedSpec,
+    HttpSpec,
+    Out,
+    Recorded,
+    Stream,
+    TimeMs,
+    is_positive,
+    multiplier_of,
+    per_8h,
+    spread,
+)
+
+MS: Final = 1_000_000
+
+ARGUMENTS_MAX: Final = 20_000
+"""Characters of topics on one connection; the venue refuses more than 21,000."""
+
+SUBSCRIBE_MAX: Final = 10
+"""Topics in one request. One bad topic fails its whole request, so they are small."""
+
+ASKED_MAX: Final = 1_000
+"""Unanswered subscribe requests remembered; more than a connection ever makes."""
+
+PAGES_MAX: Final = 20
+"""Pages of the instrument list followed; at 1000 rows a page there is one."""
+
+INTEREST_MAX: Final = 1e15
+"""A larger open interest is not one."""
+
+TIME_MS_MAX: Final = 1 << 43
+"""As in `TimeMs`."""
+
+PERCENT_FROM: Final = 0.1
+"""A first tier's maintenance margin from here on is in percent, not a fraction."""
+
+SETTLED: Final = frozenset({"USDT", "USDC"})
+"""Coins that count as one dollar."""
+
+UNUSED: Final = frozenset(
+    {"kline", "liquidation", "insurance", "adlAlert", "priceLimit", "rpi", "kline_lt", "tickers_lt"}
+)
+"""Topics that exist and that we do not need; ``liquidation`` is the sampled predecessor."""
+
+_SUFFIXED = re.compile(r"^([A-Z]+)(10{3,})$")
+
+
+class BookLevels(Struct, gc=False):
+    b: list[Level]
+    a: list[Level]
+    u: int
+
+
+class BookMessage(Struct, gc=False):
+    topic: str
+    type: str
+    data: BookLevels
+    ts: TimeMs = 0
+    cts: TimeMs = 0
+
+
+class TickerFields(Struct, gc=False):
+    """What changed; an empty string is an absent field."""
+
+    symbol: str
+    markPrice: str = ""
+    indexPrice: str = ""
+    openInterest: str = ""
+    openInterestValue: str = ""
+    singleOpenInterest: str = ""
+    singleOpenInterestValue: str = ""
+    fundingRate: str = ""
+    fundingIntervalHour: str = ""
+    nextFundingTime: str = ""
+
+
+class TickerMessage(Struct, gc=False):
+    type: str
+    data: TickerFields
+    ts: TimeMs
+
+
+class TradeRow(Struct, gc=False):
+    T: TimeMs
+    s: str
+    S: str
+    v: float
+    p: float
+    BT: bool = False
+
+
+class TradeMessage(Struct, gc=False):
+    data: list[TradeRow]
+
+
+class LiquidationRow(Struct, gc=False):
+    T: TimeMs
+    s: str
+    S: str
+    v: float
+    p: float
+
+
+class LiquidationMessage(Struct, gc=False):
+    data: list[LiquidationRow]
+
+
+class Envelope(Struct):
+    """What tells the kind of a message, and all there is to an answer."""
+
+    topic: str | None = None
+    op: str | None = None
+    success: bool | None = None
+    req_id: str | None = None
+
+
+class Answer(Struct):
+    retCode: int
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class PriceFilter(Struct):
+    tickSize: float
+
+
+class LotSizeFilter(Struct):
+    qtyStep: float
+
+
+class InstrumentRow(Struct):
+    symbol: str
+    contractType: str
+    baseCoin: str
+    settleCoin: str
+    priceFilter: PriceFilter
+    lotSizeFilter: LotSizeFilter
+    fundingInterval: int = 0
+
+
+class InstrumentPage(Struct):
+    list: list[msgspec.Raw]
+    nextPageCursor: str = ""
+
+
+class SymbolOnly(Struct):
+    symbol: str
+
+
+class TierRow(Struct):
+    symbol: str
+    riskLimitValue: float
+    maintenanceMargin: float
+    maxLeverage: float
+    mmDeduction: str = ""
+
+
+class TierList(Struct):
+    list: list[TierRow]
+
+
+_book = msgspec.json.Decoder(BookMessage, strict=False)
+_ticker = msgspec.json.Decoder(TickerMessage, strict=False)
+_trades = msgspec.json.Decoder(TradeMessage, strict=False)
+_liquidations = msgspec.json.Decoder(LiquidationMessage, strict=False)
+_envelope = msgspec.json.Decoder(Envelope)
+_answer = msgspec.json.Decoder(Answer)
+_instrument_page = msgspec.json.Decoder(InstrumentPage)
+_symbol_only = msgspec.json.Decoder(SymbolOnly)
+_instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
+_tier_list = msgspec.json.Decoder(TierList, strict=False)
+
+_TOPIC: Final = b'{"topic":"'
+
+_TAKERS: Final[dict[str, Taker]] = {"Buy": "buy", "Sell": "sell"}
+
+_LIQUIDATED: Final[dict[str, Side]] = {"Buy": "long", "Sell": "short"}
+"""``S`` is the side of the position that was closed, not that of the order (exchanges.md 2e)."""
+
+
+class Chain:
+    """Sequence state of one book; `last` is None while a snapshot is awaited.
+
+    `depth` is that of the deepest topic heard since the feed was opened; a shallower topic of the
+    same symbol is ignored.
+    """
+
+    __slots__ = ("depth", "last")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.last: int | None = None
+
+
+class Quote(Struct, gc=False):
+    """A symbol's ticker as merged from all messages since the feed was opened.
+
+    `one_sided` is set once the venue has sent the one-sided fields of open interest.
+    """
+
+    mark: float | None = None
+    index: float | None = None
+    base: float | None = None
+    usd: float | None = None
+    one_sided: bool = False
+    rate: float | None = None
+    hours: float | None = None
+    next_at: int | None = None
+
+    def merge(self, fields: TickerFields) -> bool:
+        """Take over the fields that are there; False if one of them cannot be."""
+        good = True
+        if fields.markPrice:
+            self.mark = float(fields.markPrice)
+            good = good and is_positive(self.mark)
+        if fields.indexPrice:
+            self.index = float(fields.indexPrice)
+            good = good and is_positive(self.index)
+        if fields.singleOpenInterest or fields.singleOpenInterestValue:
+            self.one_sided = True
+        base = fields.singleOpenInterest
+        usd, sides = fields.singleOpenInterestValue, 1.0
+        if not self.one_sided:  # both sides summed (exchanges.md 2d)
+            base, usd, sides = fields.openInterest, fields.openInterestValue, 2.0
+        if base:
+            self.base = float(base) / sides
+            good = good and 0.0 <= self.base < INTEREST_MAX
+        if usd:
+            self.usd = float(usd) / sides
+            good = good and 0.0 <= self.usd < INTEREST_MAX
+        if fields.fundingRate:
+            self.rate = float(fields.fundingRate)
+            good = good and abs(self.rate) < 1
+        if fields.fundingIntervalHour:
+            self.hours = float(fields.fundingIntervalHour)
+            good = good and is_positive(self.hours)
+        if fields.nextFundingTime:
+            next_ms = int(fields.nextFundingTime)
+            self.next_at = next_ms * MS if next_ms else None  # 0 on dated contracts
+            good = good and 0 <= next_ms < TIME_MS_MAX
+        return good
+
+
+class Bybit(Codec):
+    """Codec of Bybit's linear (USDT and USDC) contracts."""
+
+    venue = "bybit"
+    resync_pause_s = 2.0
+    recorded = Recorded(
+        socket=r"^wss://stream\.bybit\.com/v5/public/linear",
+        message=rb'\{(?:"type":"[a-z]+",)?"topic":'
+        rb'"(?:orderbook\.\d+|publicTrade|tickers|allLiquidation)\.([A-Z0-9-]+)"',
+        replies=(
+            (r"/v5/market/instruments-info\?.*category=linear", "instruments"),
+            (r"/v5/market/risk-limit\?.*symbol=([A-Z0-9-]+)", r"tiers:\1"),
+        ),
+    )
+
+    def __init__(self, config: VenueConfig, known: Iterable[Instrument]) -> None:
+        super().__init__(config, known)
+        longest = max((self._length(symbol) for symbol in self.assets), default=1)
+        per_feed = max(1, min(config.symbols_per_socket, ARGUMENTS_MAX // longest))
+        feeds = spread(self.assets, per_feed=per_feed, prefix="bybit.linear")
+        self.feeds = [
+            FeedSpec(name, f"{config.ws_url}/v5/public/linear", ping='{"op":"ping"}')
+            for name in dict.fromkeys(feeds.values())
+        ]
+        # The venue allows 600; a tenth is plenty, and a breach is a ban of ten minutes.
+        self.http = HttpSpec(config.http_url, weight=60, window_s=5)
+        self._books: dict[str, tuple[Stream, Chain]] = {}
+        self._tickers: dict[str, tuple[Stream, Quote]] = {}
+        self._trades: dict[str, Stream] = {}
+        self._forced: dict[str, Stream] = {}
+        self._asked: dict[str, list[str]] = {}
+        self._next_id = 0
+        for symbol, feed in feeds.items():
+            book, trades, ticker, forced = (
+                self._add(topic, symbol, channel, feed) for channel, topic in self._topics(symbol)
+            )
+            self._books[symbol] = (book, Chain())
+            self._tickers[symbol] = (ticker, Quote())
+            self._trades[symbol], self._forced[symbol] = trades, forced
+        self._readers: dict[bytes, Callable[[Frame], Out]] = {
+            b"orderbook": self._book,
+            b"publicTrade": self._trade,
+            b"tickers": self._ticker,
+            b"allLiquidation": self._liquidation,
+        }
+        self._instruments_path = "/v5/market/instruments-info?category=linear&limit=1000"
+        self.requests.every(
+            Fetch(self.venue, "instruments", self._instruments_path),
+            config.instruments_interval_s,
+        )
+
+    # ---------------------------------------------------------------------------- messages
+
+    def _decode(self, frame: Frame) -> Out:
+        data = frame.data
+        if data.startswith(_TOPIC):
+            reader = self._readers.get(data[10 : data.find(b".", 10, 40)])
+            if reader is not None:
+                return reader(frame)
+        envelope = _envelope.decode(data)
+        if envelope.topic is None:
+            return self._control(envelope, frame)
+        kind = envelope.topic.partition(".")[0]
+        reader = self._readers.get(kind.encode())
+        if reader is not None:
+            return reader(frame)
+        return [] if kind in UNUSED else self._refuse(frame, "unknown_kind")
+
+    def _control(self, envelope: Envelope, frame: Frame) -> Out:
+        """The answer to a request of ours."""
+        if envelope.op is None and envelope.success is None:
+            return self._refuse(frame, "unknown_kind")
+        topics = self._asked.pop(envelope.req_id or "", [])
+        if envelope.success is not False:
+            return []
+        # One bad topic failed them all: ask for each alone, so that only the bad one is missing.
+        streams = [self.streams[topic] for topic in topics if topic in self.streams]
+        retried = [stream for stream in streams if stream.active and stream.feed == frame.feed]
+        return [
+            *self._refuse(frame, "refused"),
+            *(Send(frame.feed, data) for one in retried for data in self._subscribe([one])),
+        ]
+
+    def _refuse(self, frame: Frame, reason: str) -> Out:
+        return [Rejected(self.venue, frame.feed, reason)]
+
+    def _refuse_each(self, frame: Frame, reasons: list[str]) -> Out:
+        """One refusal for each reason found in a message of many rows."""
+        return [Rejected(self.venue, frame.feed, reason) for reason in dict.fromkeys(reasons)]
+
+    def _book(self, frame: Frame) -> Out:
+        message = _book.decode(frame.data)
+        parts = message.topic.split(".")
+        if len(parts) != 3 or not (parts[1].isdecimal() and len(parts[1]) < 6):
+            return self._refuse(frame, "schema")
+        depth, symbol = int(parts[1]), parts[2]
+        entry = self._books.get(symbol)
+        if entry is None or symbol not in self.instruments:
+            return self._refuse(frame, "unknown_symbol")
+        stream, chain = entry
+        update = message.data
+        whole = message.type == "snapshot" or update.u == 1
+        if not whole:
+            if message.type != "delta":
+                return self._refuse(frame, "unknown_kind")
+            if depth != chain.depth or chain.last is None:
+                return []  # another depth of the same book, or the snapshot is still to come
+            if update.u != chain.last + 1:
+                chain.last = None
+                return [Gap(stream.instrument, "sequence"), *self._resync(symbol, frame.at)]
+        elif depth < max(chain.depth, 1):
+            return []  # a deeper topic is followed
+        chain.depth, chain.last = depth, update.u
+        stream.heard_at = frame.at
+        stream.messages += 1
+        out: Out = self._heard(stream, frame.at) if stream.silent else []
+        name, sent_at = stream.instrument, (message.cts or message.ts) * MS
+        if whole:
+            out.append(BookSnapshot(name, sent_at, update.b, update.a, depth, maintained=True))
+        else:
+            out.append(BookDelta(name, sent_at, update.b, update.a))
+        return out
+
+    def _ticker(self, frame: Frame) -> Out:
+        message = _ticker.decode(frame.data)
+        fields = message.data
+        entry = self._tickers.get(fields.symbol)
+        instrument = self.instruments.get(fields.symbol)
+        if entry is None or instrument is None:
+            return self._refuse(frame, "unknown_symbol")
+        if message.type not in {"snapshot", "delta"}:
+            return self._refuse(frame, "unknown_kind")
+        stream, before = entry
+        quote = Quote() if message.type == "snapshot" else copy(before)
+        if not quote.merge(fields):
+            return self._refuse(frame, "bad_number")
+        self._tickers[fields.symbol] = (stream, quote)
+        out = self._hear(stream, frame)
+        name, sent_at = stream.instrument, message.ts * MS
+        if fields.markPrice or fields.indexPrice:
+            out.append(MarkPrice(name, sent_at, quote.mark, quote.index))
+        interest = (quote.base, quote.usd)
+        if quote.base is not None and interest != (before.base, before.usd):
+            out.append(OpenInterest(name, sent_at, quote.base, quote.usd))
+        hours = quote.hours or instrument.funding_interval_hours
+        changed = fields.fundingRate or fields.fundingIntervalHour or fields.nextFundingTime
+        if changed and quote.rate is not None and hours:
+            rate = per_8h(quote.rate, hours)
+            if not math.isfinite(rate):
+                return [*out, *self._refuse(frame, "bad_number")]
+            out.append(Funding(name, sent_at, rate, hours, quote.next_at))
+        return out
+
+    def _trade(self, frame: Frame) -> Out:
+        out: Out = []
+        reasons: list[str] = []
+        for row in _trades.decode(frame.data).data:
+            stream = self._trades.get(row.s)
+            taker = _TAKERS.get(row.S)
+            if stream is None or row.s not in self.instruments:
+                reasons.append("unknown_symbol")
+            elif not is_positive(row.p, row.v):
+                reasons.append("bad_number")
+            elif taker is None:
+                reasons.append("unknown_kind")
+            else:
+                out += self._hear(stream, frame)
+                name, sent_at = stream.instrument, row.T * MS
+                if row.BT:  # agreed off the book
+                    out.append(Transfer(name, sent_at, row.p, row.v, "block"))
+                else:
+                    out.append(Trade(name, sent_at, row.p, row.v, taker))
+        return out + self._refuse_each(frame, reasons) if reasons else out
+
+    def _liquidation(self, frame: Frame) -> Out:
+        out: Out = []
+        reasons: list[str] = []
+        for row in _liquidations.decode(frame.data).data:
+            stream = self._forced.get(row.s)
+            side = _LIQUIDATED.get(row.S)
+            if stream is None or row.s not in self.instruments:
+                reasons.append("unknown_symbol")
+            elif not is_positive(row.p, row.v, row.p * row.v):
+                reasons.append("bad_number")
+            elif side is None:
+                reasons.append("unknown_kind")
+            else:
+                out += self._hear(stream, frame)
+                out.append(
+                    Liquidation(
+                        instrument=stream.instrument,
+                        sent_at=row.T * MS,
+                        side=side,
+                        quantity=row.v,
+                        usd=row.v * row.p,
+                        price=row.p,
+                        price_kind="bankruptcy",
+                        fill_price=None,
+                        completeness="all",
+                        raw_side=row.S,
+                    )
+                )
+        return out + self._refuse_each(frame, reasons)
+
+    # ------------------------------------------------------------------------------ replies
+
+    def _answer(self, reply: Reply) -> Out:
+        kind, _, rest = reply.key.partition(":")
+        answer = _answer.decode(reply.data)
+        if answer.retCode != 0:  # with HTTP status 200
+            return self._refuse_reply("http")
+        match kind:
+            case "instruments":
+                return self._instruments(answer.result, int(rest or 1), reply.at)
+            case "tiers":
+                return self._tiers(answer.result, rest, reply.at)
+            case _:
+                return self._refuse_reply("unknown_kind")
+
+    def _refuse_reply(self, reason: str) -> Out:
+        return [Rejected(self.venue, "bybit.http", reason)]
+
+    def _instruments(self, result: msgspec.Raw, page: int, at: int) -> Out:
+        answer = _instrument_page.decode(result)
+        listed: list[Instrument] = []
+        out: Out = []
+        for raw in answer.list:
+            if _symbol_only.decode(raw).symbol not in self.assets:
+                continue
+            row = _instrument_row.decode(raw)
+            if row.contractType not in {"LinearPerpetual", "LinearFutures"}:
+                out += self._refuse_reply("unknown_kind")
+            elif not is_positive(row.priceFilter.tickSize, row.lotSizeFilter.qtyStep):
+                out += self._refuse_reply("bad_number")
+            elif row.settleCoin in SETTLED:
+                listed.append(self._instrument(row))
+        out += self._list(listed, at)
+        every = self.config.instruments_interval_s
+        for instrument in listed:
+            path = f"/v5/market/risk-limit?category=linear&symbol={instrument.symbol}"
+            self.requests.every(Fetch(self.venue, f"tiers:{instrument.symbol}", path), every)
+        if answer.nextPageCursor and page < PAGES_MAX:
+            cursor = parse.quote(answer.nextPageCursor, safe="%")  # it comes encoded
+            path = f"{self._instruments_path}&cursor={cursor}"
+            self.requests.once(Fetch(self.venue, f"instruments:{page + 1}", path), at)
+        return out
+
+    def _instrument(self, row: InstrumentRow) -> Instrument:
+        before = self.instruments.get(row.symbol)
+        suffixed = _SUFFIXED.match(row.baseCoin)  # SHIB1000 counts like 1000SHIB
+        multiplier = float(suffixed[2]) if suffixed else multiplier_of(row.baseCoin)[1]
+        return Instrument(
+            name=self._name(row.symbol),
+            venue=self.venue,
+            symbol=row.symbol,
+            asset=self.assets[row.symbol],
+            kind="linear",
+            contract=1.0,
+            tick=row.priceFilter.tickSize,
+            lot=row.lotSizeFilter.qtyStep,
+            multiplier=multiplier,
+            # Minutes here, hours in the ticker; 0 on dated contracts.
+            funding_interval_hours=row.fundingInterval / 60 if row.fundingInterval > 0 else None,
+            tiers=before.tiers if before else (),
+        )
+
+    def _tiers(self, result: msgspec.Raw, symbol: str, at: int) -> Out:
+        instrument = self.instruments.get(symbol)
+        rows = [row for row in _tier_list.decode(result).list if row.symbol == symbol]
+        if instrument is None or not rows:
+            return self._refuse_reply("unknown_symbol")
+        rows.sort(key=lambda row: row.riskLimitValue)
+        unit = 100.0 if rows[0].maintenanceMargin >= PERCENT_FROM else 1.0
+        tiers: list[Tier] = []
+        floor = 0.0
+        for row in rows:
+            rate, deduction = row.maintenanceMargin / unit, float(row.mmDeduction or 0)
+            good = is_positive(rate, row.maxLeverage, row.riskLimitValue) and rate < 1
+            if not (good and row.riskLimitValue > floor and 0 <= deduction < math.inf):
+                return self._refuse_reply("bad_number")
+            tiers.append(Tier(floor, row.riskLimitValue, rate, deduction, row.maxLeverage))
+            floor = row.riskLimitValue
+        return self._list([msgspec.structs.replace(instrument, tiers=tuple(tiers))], at)
+
+    # ------------------------------------------------------------------------------ private
+
+    def _topics(self, symbol: str) -> list[tuple[str, str]]:
+        """Channel and topic of everything subscribed for a symbol."""
+        return [
+            ("book", f"orderbook.{self.config.book_depth}.{symbol}"),
+            ("trades", f"publicTrade.{symbol}"),
+            ("ticker", f"tickers.{symbol}"),
+            ("liquidations", f"allLiquidation.{symbol}"),
+        ]
+
+    def _length(self, symbol: str) -> int:
+        """Characters a symbol takes of a connection's budget, with quotes and commas."""
+        return sum(len(topic) + 3 for _, topic in self._topics(symbol))
+
+    def _add(self, topic: str, symbol: str, channel: str, feed: str) -> Stream:
+        quiet = channel in {"trades", "liquidations"}
+        patience = None if quiet else int(STREAM_PATIENCE_S * NS)
+        stream = Stream(topic, symbol, self._name(symbol), channel, feed, patience)
+        self.streams[topic] = stream
+        return stream
+
+    def _hear(self, stream: Stream, frame: Frame) -> Out:
+        stream.heard_at = frame.at
+        stream.messages += 1
+        return self._heard(stream, frame.at) if stream.silent else []
+
+    def _forget_book(self, symbol: str) -> None:
+        if symbol in self._books:
+            self._books[symbol][1].last = None
+
+    def _dropped(self, feed: str, at: int) -> Out:  # noqa: ARG002
+        """What was merged or counted on this feed does not hold any more."""
+        for symbol, (stream, _) in self._books.items():
+            if stream.feed == feed:
+                self._books[symbol] = (stream, Chain())
+                self._tickers[symbol] = (self._tickers[symbol][0], Quote())
+        return []
+
+    def _subscribe(self, streams: list[Stream]) -> list[str]:
+        return self._request("subscribe", streams)
+
+    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
+        return self._request("unsubscribe", streams)
+
+    def _request(self, operation: str, streams: list[Stream]) -> list[str]:
+        topics = [stream.topic for stream in streams]
+        messages = []
+        for start in range(0, len(topics), SUBSCRIBE_MAX):
+            arguments = topics[start : start + SUBSCRIBE_MAX]
+            self._next_id += 1
+            if operation == "subscribe" and len(arguments) > 1:
+                if len(self._asked) >= ASKED_MAX:
+                    del self._asked[next(iter(self._asked))]
+                self._asked[str(self._next_id)] = arguments
+            request = {"req_id": str(self._next_id), "op": operation, "args": arguments}
+            messages.append(msgspec.json.encode(request).decode())
+        return messages

@@ -1,0 +1,53 @@
+"""Values for tests that default everything but the point."""
+
+from typing import Any
+
+from monitor.config import Config, EngineConfig, PipelineConfig, VenueConfig, merge, parse_toml
+from monitor.events import Instrument
+
+SHIPPED = "config/monitor.toml"
+AT = 1_700_000_000 * 1_000_000_000
+
+
+def instrument(symbol: str = "BTCUSDT", **fields: Any) -> Instrument:
+    venue = fields.setdefault("venue", "binance")
+    defaults: dict[str, Any] = {
+        "name": f"{venue}:{symbol}",
+        "asset": "BTC",
+        "kind": "linear",
+        "contract": 1.0,
+        "tick": 0.1,
+        "lot": 0.001,
+        "funding_interval_hours": 8.0,
+    }
+    return Instrument(symbol=symbol, **(defaults | fields))
+
+
+def config(extra: str = "") -> Config:
+    """The shipped configuration with a TOML text laid over it."""
+    with open(SHIPPED, encoding="utf-8") as file:
+        layers = [parse_toml(file.read(), SHIPPED), parse_toml(extra, "test")]
+    return merge(layers)[0]
+
+
+def venue_config(name: str = "binance", **fields: Any) -> VenueConfig:
+    import msgspec
+
+    return msgspec.structs.replace(config().venues[name], **fields)
+
+
+def engine_config(**fields: int) -> EngineConfig:
+    defaults = {
+        "tick_interval_ms": 250,
+        "publish_interval_ms": 1000,
+        "status_interval_ms": 5000,
+    }
+    return EngineConfig(**(defaults | fields))
+
+
+def pipeline_config(**venues: VenueConfig) -> PipelineConfig:
+    return PipelineConfig(
+        venues or {"binance": venue_config(instruments={"BTCUSDT": "BTC", "ETHUSDT": "ETH"})},
+        engine_config(),
+        [instrument(), instrument("ETHUSDT", asset="ETH", tick=0.01)],
+    )

@@ -1,0 +1,96 @@
+"""A wrong setting is named, an environment variable wins, the shipped file is complete."""
+
+import re
+import tomllib
+
+import pytest
+
+from monitor.config import Config, ConfigError, merge, parse_environment, parse_toml
+from tests.builders import SHIPPED, config
+
+
+def shipped() -> str:
+    with open(SHIPPED, encoding="utf-8") as file:
+        return file.read()
+
+
+def merged(extra: str = "", environment: dict[str, str] | None = None):
+    layers = [
+        parse_toml(shipped(), "shipped"),
+        parse_toml(extra, "my.toml"),
+        parse_environment(environment or {}),
+    ]
+    return merge(layers)
+
+
+def test_the_shipped_file_sets_every_field():
+    values = tomllib.loads(shipped())
+    assert set(values) == set(Config.__struct_fields__)
+    for section, kind in Config.__annotations__.items():
+        if fields := getattr(kind, "__struct_fields__", ()):
+            assert set(values[section]) == set(fields), section
+
+
+def test_every_setting_of_the_shipped_file_has_a_comment():
+    lines = shipped().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"\w+ = ", line):
+            above = [text for text in lines[:number] if text][-1]
+            shared_comment = re.match(r"\w+ = ", above) and line.split("_")[1:] == above.split("_")[1:]
+            assert above.startswith("#") or shared_comment or "url" in line, line
+
+
+def test_a_file_wins_over_the_shipped_one_and_the_environment_over_both():
+    result, origins = merged(
+        '[http]\nport = 1\nhost = "::1"', {"CASCADE_HTTP__PORT": "2", "CASCADE_CONFIG": "x"}
+    )
+    assert (result.http.port, result.http.host) == (2, "::1")
+    assert origins["http.port"] == "environment"
+    assert origins["http.host"] == "my.toml"
+    assert origins["http.enabled"] == "shipped"
+
+
+def test_a_table_of_instruments_replaces_the_default_one():
+    result, origins = merged('[venues.okx]\ninstruments = { DOGE-USDT-SWAP = "DOGE" }')
+    assert result.venues["okx"].instruments == {"DOGE-USDT-SWAP": "DOGE"}
+    assert result.venues["okx"].http_url == config().venues["okx"].http_url
+    assert not [key for key in origins if key.startswith("venues.okx.instruments.BTC")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[redis]\nurk = 'x'", "my.toml: unknown key 'redis.urk'; did you mean 'url'?"),
+        ("[http]\nport = 'x'", "my.toml: http.port: Expected `int`, got `str`"),
+        ("[http]\nport = 99999", "my.toml: http.port: Expected `int` <= 65535"),
+        ("[log]\nlevel = 'LOUD'", "my.toml: log.level: Invalid enum value 'LOUD'"),
+        ("nonsense", "my.toml: "),
+        ("sinks = 1", "my.toml: unknown key 'sinks'"),
+        ("[venues.binance]\nenable = true", "did you mean 'enabled'?"),
+        ("[venues.nowhere]\nenabled = true", "missing required field"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file(text, message):
+    with pytest.raises(ConfigError) as error:
+        merged(text)
+    assert message in str(error.value)
+
+
+def test_environment_values_are_toml_where_they_can_be():
+    result, _ = merged(
+        environment={
+            "CASCADE_VENUES__OKX__ENABLED": "false",
+            "CASCADE_REDIS__URL": "redis://10.0.0.1",
+            "CASCADE_REDIS__STATE_TTL_S": "12.5",
+            "CASCADE_STATE_DIRECTORY": "/var/lib/x",
+        }
+    )
+    assert result.venues["okx"].enabled is False
+    assert result.redis.url == "redis://10.0.0.1"
+    assert result.redis.state_ttl_s == 12.5
+    assert result.state_directory == "/var/lib/x"
+
+
+def test_an_unknown_variable_is_an_error():
+    with pytest.raises(ConfigError, match="environment: unknown key 'redis.ulr'"):
+        merged(environment={"CASCADE_REDIS__ULR": "x"})
