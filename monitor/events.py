@@ -156,7 +156,10 @@ class Syncing(Struct, frozen=True, gc=False):
 
 
 class Gap(Struct, frozen=True, gc=False):
-    """The book lost its sequence and is not to be believed until the next snapshot."""
+    """The book is not to be believed until the next snapshot.
+
+    `reason` is ``feed_lost`` when its socket went, else it lost its sequence.
+    """
 
     instrument: str
     reason: str

@@ -132,7 +132,7 @@ class Engine:
 
     def _on_gap(self, _at: int, event: Gap) -> Result:
         state = self.instruments[event.instrument]
-        if state.book.state == "synced":
+        if state.book.state == "synced" and event.reason != "feed_lost":
             state.book.gaps += 1
             self.gaps[state.spec.venue] += 1
         state.book.distrust()

@@ -492,7 +492,7 @@ class Collector:
         view = View(self._sources)
         for family, labels, value in self._rows(view):
             if isfinite(value):
-                families[family.name].add_metric(labels, value)
+                families[family.name].add_metric(labels, float(value))
         for family, labels, bounds, counts, total in self._histograms():
             families[family.name].add_metric(labels, _buckets(bounds, counts), total)
         for family, values in self._infos():

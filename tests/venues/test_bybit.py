@@ -102,7 +102,7 @@ def reply(key: str, body: Any, *, at: int = AT, status: int = 200) -> Reply:
     return Reply(at, "bybit", key, status, msgspec.json.encode(body))
 
 
-def book(  # noqa: PLR0913  (a builder that defaults everything but the point)
+def book(
     u: int, *, symbol: str = "BTCUSDT", kind: str = "delta", depth: int = 200, at: int = AT,
     bids: Any = (("100.0", "1"),), asks: Any = (("100.1", "1"),),
 ) -> Frame:  # fmt: skip
@@ -824,7 +824,7 @@ def drive(
     return events, naive
 
 
-def test_a_recorded_hour_of_2026_gives_true_books_interest_and_funding():
+def test_a_recording_of_2026_gives_true_books_interest_and_funding():
     lines = sample_lines(recording("BYBIT.jsonl.zst"))
     symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT")
     ours = codec(*symbols, known=False)
