@@ -1,0 +1,64 @@
+"""Which process owns what, and what an effective configuration is made of."""
+
+import pytest
+
+from monitor.app import Shard, clock, new_run, pipeline_config
+from monitor.config import ConfigError
+from tests.builders import config, instrument
+
+ASSETS = [f"A{n}" for n in range(200)]
+
+
+def test_every_asset_has_exactly_one_owner():
+    for asset in ASSETS:
+        assert sum(Shard(i, 8).owns(asset) for i in range(8)) == 1
+
+
+def test_assets_are_spread_over_the_shards():
+    owned = [sum(Shard(i, 8).owns(asset) for asset in ASSETS) for i in range(8)]
+    assert min(owned) > 10
+
+
+def test_one_more_shard_takes_assets_and_moves_no_other():
+    before = {asset: next(i for i in range(8) if Shard(i, 8).owns(asset)) for asset in ASSETS}
+    after = {asset: next(i for i in range(9) if Shard(i, 9).owns(asset)) for asset in ASSETS}
+    assert all(after[asset] in (before[asset], 8) for asset in ASSETS)
+
+
+def test_a_shard_follows_all_instruments_of_its_assets_on_every_venue():
+    whole = config()
+    parts = [pipeline_config(whole, [], Shard(i, 2)) for i in range(2)]
+    owned = [
+        {asset for venue in part.venues.values() for asset in venue.instruments.values()}
+        for part in parts
+    ]
+    assert owned[0] | owned[1] == {"BTC", "ETH", "SOL"}
+    assert not owned[0] & owned[1]
+
+
+def test_only_specifications_of_followed_instruments_are_taken_along():
+    part = pipeline_config(config(), [instrument(), instrument("XUSDT")], Shard())
+    assert [spec.symbol for spec in part.instruments] == ["BTCUSDT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n".join(f"[venues.{v}]\nenabled=false" for v in config().venues), "no venue has"),
+        (
+            '[venues.kraken]\nenabled=true\nrequired=true\nws_url="a"\nhttp_url="b"\nbook_depth=1\n'
+            "symbols_per_socket=1\ninstruments_interval_s=1\ninstruments={}",
+            "venues.kraken: unknown venue; known are binance, bybit, okx, hyperliquid",
+        ),
+    ],
+)
+def test_a_configuration_with_nothing_to_do_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        pipeline_config(config(text), [], Shard())
+
+
+def test_the_clock_never_goes_back_and_runs_are_named_apart():
+    now = clock()
+    times = [now() for _ in range(1000)]
+    assert times == sorted(times)
+    assert new_run() != new_run()
