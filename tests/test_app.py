@@ -26,13 +26,18 @@ def test_one_more_shard_takes_assets_and_moves_no_other():
 
 
 def test_a_shard_follows_all_instruments_of_its_assets_on_every_venue():
-    whole = config()
+    table = ", ".join(f'{asset}USDT = "{asset}"' for asset in ASSETS)
+    whole = config(
+        f"[venues.binance]\ninstruments = {{ {table} }}\n[venues.bybit]\ninstruments = {{ {table} }}"
+    )
     parts = [pipeline_config(whole, [], Shard(i, 2)) for i in range(2)]
     owned = [
         {asset for venue in part.venues.values() for asset in venue.instruments.values()}
         for part in parts
     ]
-    assert owned[0] | owned[1] == {"BTC", "ETH", "SOL"}
+    assert owned[0] | owned[1] == {*ASSETS, "BTC", "ETH", "SOL"}
+    for part in parts:
+        assert part.venues["binance"].instruments == part.venues["bybit"].instruments
     assert not owned[0] & owned[1]
 
 
