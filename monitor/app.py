@@ -228,8 +228,7 @@ async def run(config: Config, specifications: Iterable[Instrument], shard: Shard
                 group.create_task(feed.run(), name=f"feed {name}") for name, feed in feeds.items()
             ]
             tasks += [
-                group.create_task(http.run(), name=f"http {venue}")
-                for venue, http in https.items()
+                group.create_task(http.run(), name=f"http {venue}") for venue, http in https.items()
             ]
             ticking = ticker(inbox, config.engine.tick_interval_ms, now)
             tasks.append(group.create_task(ticking, name="ticker"))
@@ -323,9 +322,7 @@ async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterato
         yield
 
 
-async def _redis(
-    config: Config, run_id: str, stack: AsyncExitStack
-) -> tuple[RedisSink, Outbox]:
+async def _redis(config: Config, run_id: str, stack: AsyncExitStack) -> tuple[RedisSink, Outbox]:
     settings = config.redis
     if settings.url == "embedded":
         embedded = Embedded(Path(config.state_directory) / "redis")
@@ -477,9 +474,7 @@ def _progress(files: JournalFiles) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _summary(
-    pipeline: Pipeline, files: JournalFiles, count: int, elapsed: float
-) -> dict[str, Any]:
+def _summary(pipeline: Pipeline, files: JournalFiles, count: int, elapsed: float) -> dict[str, Any]:
     journal = {
         "files": len(files.headers),
         "holes": files.holes,

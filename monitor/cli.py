@@ -164,7 +164,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
     host = config.http.host if config.http.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
     url = f"http://{host}:{config.http.port}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310  (always http)
+        with urllib.request.urlopen(url, timeout=3) as answer:
             print(answer.read().decode())  # noqa: T201
             return OK
     except urllib.error.HTTPError as error:

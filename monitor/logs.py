@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from threading import Timer
+from threading import Timer, current_thread
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 import msgspec
@@ -62,7 +62,7 @@ _WEB = frozenset({"http", "https", "ws", "wss"})
 _SECRET = re.compile(
     r"(?i)(?P<key>[?&;#][^=&;#]*(?:pass|pwd|secret|token|key|sign|auth|cred)[^=&;#]*=)[^&;#]*"
 )
-_PLAIN = re.compile(r"[^\s\"=\x00-\x1f\x7f-\x9f]+")
+_PLAIN = re.compile(r"[^\s\"=\\]+")
 
 
 def configure(level: str, form: Form, stream: TextIO | None = None) -> None:
@@ -177,7 +177,7 @@ class Handler(logging.Handler):
         self.failed = 0
         self._stream = stream
         self._line = _text_line if as_text else _json_line
-        self._limiter = limiter or Limiter()
+        self._limiter = Limiter() if limiter is None else limiter
         self._clock = clock
         self._timer: Timer | None = None
 
@@ -211,6 +211,8 @@ class Handler(logging.Handler):
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+            if timer is not current_thread():
+                timer.join(1.0)
         self.flush()
         super().close()
 
@@ -267,8 +269,9 @@ def _parts(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
         error = record.exc_info[1]
         if error is not None:
             text = "".join(traceback.format_exception(error))
-            fields["traceback"] = mask(text[-TRACEBACK_MAX:])
-    if not record.args and isinstance(record.msg, str) and _NAME.fullmatch(record.msg):
+            fields["traceback"] = mask(text)[-TRACEBACK_MAX:]
+    ours = record.name.partition(".")[0] == __package__ and not record.args
+    if ours and isinstance(record.msg, str) and _NAME.fullmatch(record.msg):
         return record.msg, fields
     try:
         message = record.getMessage()
@@ -291,7 +294,9 @@ def _text(value: object) -> str:
     except Exception:  # noqa: BLE001  (a value whose own text fails)
         text = f"({type(value).__name__})"
     text = text.encode(errors="replace").decode()  # a lone surrogate is no JSON
-    return mask(text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "...")
+    # Masked before it is cut, since half a secret is one, too.
+    masked = mask(text[: 4 * TEXT_MAX])
+    return masked if len(masked) <= TEXT_MAX else masked[:TEXT_MAX] + "..."
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401  (anything JSON)
@@ -326,11 +331,18 @@ def _text_line(at: float, level: str, event: str, fields: Mapping[str, Any]) -> 
         if name == "traceback":
             continue
         text = f"{value:.6g}" if isinstance(value, float) else _text(_plain(value))
-        if not _PLAIN.fullmatch(text):
-            text = msgspec.json.encode(text).decode()
-        parts.append(f"{name}={text}")
+        if not (_PLAIN.fullmatch(text) and text.isprintable()):
+            text = _printable(msgspec.json.encode(text).decode())
+        parts.append(f"{_printable(name)}={text}")
     line = " ".join(parts)
     # A traceback of ours on a terminal is read by a person; each of its lines is indented, so that
     # none can pass for a line of the log.
     trace = str(fields.get("traceback", "")).rstrip("\n")
-    return line + "".join(f"\n    {row}" for row in trace.splitlines())
+    return line + "".join(f"\n    {_printable(row)}" for row in trace.splitlines())
+
+
+def _printable(text: str) -> str:
+    """A text that does nothing to a terminal and cannot end a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

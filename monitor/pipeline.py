@@ -52,9 +52,7 @@ class Pipeline:
         self.engine = Engine(config.engine)
         self.inputs: dict[type, int] = dict.fromkeys((Frame, Reply, Opened, Lost, Tick), 0)
         self.unrouted = 0
-        self._by_feed = {
-            feed.name: codec for codec in self.codecs.values() for feed in codec.feeds
-        }
+        self._by_feed = {feed.name: codec for codec in self.codecs.values() for feed in codec.feeds}
         self._hash = sha256()
         self._encoder = msgspec.json.Encoder()
 
@@ -119,9 +117,7 @@ class Pipeline:
             "digest": self.digest,
         }
 
-    def _handle(
-        self, at: int, out: Out, messages: list[Message], commands: list[Command]
-    ) -> None:
+    def _handle(self, at: int, out: Out, messages: list[Message], commands: list[Command]) -> None:
         for item in out:
             if type(item) in _COMMANDS:
                 commands.append(item)  # type: ignore[arg-type]  # a Send, Fetch or Close

@@ -57,6 +57,8 @@ class Heard(Struct, frozen=True):
 
 
 class CryptofeedLine(Struct):
+    """A typed line of a cryptofeed recording."""
+
     t: str
     ts: float | str = 0
     conn: str = ""
@@ -145,7 +147,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         magic = raw.read(4)
         raw.seek(0)
         if magic[:2] == b"\x1f\x8b":
-            stream: Iterable[bytes] = gzip.open(raw)
+            stream: Iterable[bytes] = gzip.GzipFile(fileobj=raw)
         elif magic == b"\x28\xb5\x2f\xfd":
             stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))
         else:

@@ -1,6 +1,9 @@
 """Values for tests that default everything but the point."""
 
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from monitor.config import Config, EngineConfig, PipelineConfig, VenueConfig, merge, parse_toml
 from monitor.events import Instrument
@@ -25,14 +28,11 @@ def instrument(symbol: str = "BTCUSDT", **fields: Any) -> Instrument:
 
 def config(extra: str = "") -> Config:
     """The shipped configuration with a TOML text laid over it."""
-    with open(SHIPPED, encoding="utf-8") as file:
-        layers = [parse_toml(file.read(), SHIPPED), parse_toml(extra, "test")]
-    return merge(layers)[0]
+    text = Path(SHIPPED).read_text(encoding="utf-8")
+    return merge([parse_toml(text, SHIPPED), parse_toml(extra, "test")])[0]
 
 
 def venue_config(name: str = "binance", **fields: Any) -> VenueConfig:
-    import msgspec
-
     return msgspec.structs.replace(config().venues[name], **fields)
 
 

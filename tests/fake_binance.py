@@ -62,8 +62,8 @@ class FakeBinance:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
                 wanted = json.loads(message.data)
-                change = topics.update if wanted["method"] == "SUBSCRIBE" else topics.difference_update
-                change(wanted["params"])
+                joins = wanted["method"] == "SUBSCRIBE"
+                (topics.update if joins else topics.difference_update)(wanted["params"])
                 await socket.send_json({"result": None, "id": wanted["id"]})
         self.sockets[part].pop(socket, None)
         return socket

@@ -28,7 +28,7 @@ def test_one_more_shard_takes_assets_and_moves_no_other():
 def test_a_shard_follows_all_instruments_of_its_assets_on_every_venue():
     table = ", ".join(f'{asset}USDT = "{asset}"' for asset in ASSETS)
     whole = config(
-        f"[venues.binance]\ninstruments = {{ {table} }}\n[venues.bybit]\ninstruments = {{ {table} }}"
+        "".join(f"[venues.{v}]\ninstruments={{ {table} }}\n" for v in ("binance", "bybit"))
     )
     parts = [pipeline_config(whole, [], Shard(i, 2)) for i in range(2)]
     owned = [
@@ -51,8 +51,16 @@ def test_only_specifications_of_followed_instruments_are_taken_along():
     [
         ("\n".join(f"[venues.{v}]\nenabled=false" for v in config().venues), "no venue has"),
         (
-            '[venues.kraken]\nenabled=true\nrequired=true\nws_url="a"\nhttp_url="b"\nbook_depth=1\n'
-            "symbols_per_socket=1\ninstruments_interval_s=1\ninstruments={}",
+            """[venues.kraken]
+            enabled=true
+            required=true
+            ws_url="a"
+            http_url="b"
+            book_depth=1
+            symbols_per_socket=1
+            instruments_interval_s=1
+            instruments={}
+            """,
             "venues.kraken: unknown venue; known are binance, bybit, okx, hyperliquid",
         ),
     ],

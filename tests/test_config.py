@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,7 @@ from tests.builders import SHIPPED, config
 
 
 def shipped() -> str:
-    with open(SHIPPED, encoding="utf-8") as file:
-        return file.read()
+    return Path(SHIPPED).read_text(encoding="utf-8")
 
 
 def merged(extra: str = "", environment: dict[str, str] | None = None):
@@ -36,8 +36,7 @@ def test_every_setting_of_the_shipped_file_has_a_comment():
     for number, line in enumerate(lines):
         if re.match(r"\w+ = ", line):
             above = [text for text in lines[:number] if text][-1]
-            shared_comment = re.match(r"\w+ = ", above) and line.split("_")[1:] == above.split("_")[1:]
-            assert above.startswith("#") or shared_comment or "url" in line, line
+            assert above.startswith("#") or "url = " in line, line
 
 
 def test_a_file_wins_over_the_shipped_one_and_the_environment_over_both():
@@ -92,5 +91,5 @@ def test_environment_values_are_toml_where_they_can_be():
 
 
 def test_an_unknown_variable_is_an_error():
-    with pytest.raises(ConfigError, match="environment: unknown key 'redis.ulr'"):
+    with pytest.raises(ConfigError, match=r"environment: unknown key 'redis\.ulr'"):
         merged(environment={"CASCADE_REDIS__ULR": "x"})

@@ -184,8 +184,9 @@ async def test_a_gap_a_cut_and_a_muted_stream_are_survived_and_told(tmp_path):
 
 async def resynced(page, at_least):
     _, text = await get(page, "/metrics")
-    line = next(line for line in text.splitlines() if line.startswith("cascade_book_resyncs_total{"))
-    synced = [line for line in text.splitlines() if line.startswith("cascade_book_synced{")]
+    lines = text.splitlines()
+    line = next(line for line in lines if line.startswith("cascade_book_resyncs_total{"))
+    synced = [line for line in lines if line.startswith("cascade_book_synced{")]
     return float(line.split()[-1]) >= at_least and all(line.endswith(" 1.0") for line in synced)
 
 

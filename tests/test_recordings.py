@@ -14,7 +14,10 @@ from monitor.pipeline import Pipeline
 from monitor.recordings import RecordingError, inputs
 from tests.builders import config, instrument
 
-MARK = '{"stream":"btcusdt@markPrice@1s","data":{"e":"markPriceUpdate","E":1700000001000,"s":"BTCUSDT","p":"50000","i":"50001","r":"0.0001","T":1700006400000}}'
+MARK = (
+    '{"stream":"btcusdt@markPrice@1s","data":{"e":"markPriceUpdate","E":1700000001000,'
+    '"s":"BTCUSDT","p":"50000","i":"50001","r":"0.0001","T":1700006400000}}'
+)
 
 
 def pipeline_config() -> PipelineConfig:
@@ -38,9 +41,7 @@ def replayed(kind, files, base=None) -> Pipeline:
 
 def test_tardis_lines_become_frames_and_an_empty_line_a_lost_connection(tmp_path):
     file = tmp_path / "r.txt"
-    file.write_text(
-        f"2023-11-14T22:13:20.0000001Z {MARK}\n\n2023-11-14T22:13:21.5000000Z {MARK}\n"
-    )
+    file.write_text(f"2023-11-14T22:13:20.0000001Z {MARK}\n\n2023-11-14T22:13:21.5000000Z {MARK}\n")
     effective, records = inputs("tardis", [file], pipeline_config())
     found = [r for r in records if not isinstance(r, Tick)]
     assert effective.venues["binance"].instruments == {"BTCUSDT": "BTC"}
@@ -79,20 +80,18 @@ def cryptofeed_file(path: Path, rows: list[dict]) -> Path:
 
 
 def test_a_cryptofeed_recording_keeps_its_order_of_time_and_leaves_out_other_products(tmp_path):
-    linear = {"t": "connect", "conn": "a", "ts": 1.0}
+    stream, rest = "wss://stream.bybit.com/v5/public", "https://api.bybit.com/v5/market"
     ticker = '{"topic":"tickers.BTCUSDT","type":"snapshot","data":{"symbol":"BTCUSDT"},"ts":1}'
-    file = cryptofeed_file(
-        tmp_path / "BYBIT.jsonl.zst",
-        [
-            {"t": "header", "format": 2, "exchange": "BYBIT"},
-            {"t": "connect", "conn": "a", "ts": 1.0, "addr": "wss://stream.bybit.com/v5/public/linear"},
-            {"t": "connect", "conn": "b", "ts": 1.0, "addr": "wss://stream.bybit.com/v5/public/spot"},
-            {"t": "recv", "conn": "a", "ts": 3.0, "data": ticker},
-            {"t": "recv", "conn": "b", "ts": 2.0, "data": ticker},
-            {"t": "http", "conn": "h", "ts": 1.5, "url": "https://api.bybit.com/v5/market/instruments-info?category=linear&limit=1000", "data": "{}"},
-        ],
-    )
-    assert linear
+    instruments = f"{rest}/instruments-info?category=linear&limit=1000"
+    rows = [
+        {"t": "header", "format": 2, "exchange": "BYBIT"},
+        {"t": "connect", "conn": "a", "ts": 1.0, "addr": f"{stream}/linear"},
+        {"t": "connect", "conn": "b", "ts": 1.0, "addr": f"{stream}/spot"},
+        {"t": "recv", "conn": "a", "ts": 3.0, "data": ticker},
+        {"t": "recv", "conn": "b", "ts": 2.0, "data": ticker},
+        {"t": "http", "conn": "h", "ts": 1.5, "url": instruments, "data": "{}"},
+    ]
+    file = cryptofeed_file(tmp_path / "BYBIT.jsonl.zst", rows)
     _, records = inputs("cryptofeed", [file], shipped_config())
     found = [r for r in records if isinstance(r, Frame | Reply)]
     assert [(type(r), r.at) for r in found] == [(Reply, 1_500_000_000), (Frame, 3_000_000_000)]
@@ -220,5 +219,3 @@ def test_coin_margined_frames_are_none_of_ours(shared):
     file = shared / "hftbacktest_raw/cm/btcusd_perp_20240808.gz"
     with pytest.raises(RecordingError, match="no message of"):
         inputs("hftbacktest", [file], shipped_config())
-
-

@@ -256,6 +256,8 @@ class WebSocketFeed:
                 self.delay_s = await self._live()
                 await asyncio.sleep(self.delay_s)
         finally:
+            if self._owed == "stopped":
+                self.losses["stopped"] += 1
             if len(self._inbox) < self._inbox.limit:
                 await self._settle()
 

@@ -405,6 +405,7 @@ class RedisSink:
                 await self._servers.greet()
         except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
             return await self._count(error)
+        _raise_if_cancelled()
         return None
 
     async def _send(self, key: str, batch: list[Entry], done: set[int]) -> Reason | None:
@@ -417,6 +418,7 @@ class RedisSink:
                     await self._write_events(client, key, batch, done)
         except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
             return await self._count(error)
+        _raise_if_cancelled()
         return None
 
     async def _write_states(self, client: Redis, batch: list[Entry], done: set[int]) -> None:
@@ -548,6 +550,17 @@ def reason_of(error: BaseException) -> Reason:
             return "wrong_type"
         return "refused"
     return "unexpected"
+
+
+def _raise_if_cancelled() -> None:
+    """Repeat a cancellation that the client library has swallowed.
+
+    It awaits in `asyncio.wait_for`, which before Python 3.12 returns normally if what it waits for
+    ends in the same moment (python/cpython#86296). Without this, a shutdown could wait forever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 # In this order: several of them are subclasses of later ones.

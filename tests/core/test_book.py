@@ -97,7 +97,7 @@ def test_a_number_that_is_none_makes_the_book_stale(level, maintained):
     assert book.delta([(99.0, 1.0)], []) is None  # ignored until the next snapshot
     book.snapshot(BIDS, ASKS, depth=1000, maintained=maintained)
     assert (book.state, book.resyncs) == ("synced", 1)
-    assert contents(book, 0) == {Decimal("100"): 1.0, Decimal("99.9"): 2.0, Decimal("99.5"): 3.0}
+    assert contents(book, 0) == {Decimal(100): 1.0, Decimal("99.9"): 2.0, Decimal("99.5"): 3.0}
 
 
 def test_a_crossed_snapshot_is_refused():
@@ -262,7 +262,5 @@ def test_depth_equals_a_sum_over_the_levels(levels, distances):
         usd, _ = book.notional_within(side, 200.05, np.array(distances))
         for distance, got in zip(distances, usd, strict=True):
             limit = 200.05 * (1 + (-distance, distance)[side])
-            inside = [
-                p * q for p, q in side_levels if (p >= limit if side == 0 else p <= limit)
-            ]
+            inside = [p * q for p, q in side_levels if (p >= limit if side == 0 else p <= limit)]
             assert got == pytest.approx(sum(inside), rel=1e-9, abs=1e-6)

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.events import NS, Fetch, Reply
@@ -340,6 +340,7 @@ async def test_only_a_few_requests_are_in_flight(ears):
 # --------------------------------------------------------------------------------- budget
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     weights=st.lists(st.floats(1, 60), min_size=1, max_size=80),
     idle=st.lists(st.floats(0, 20), min_size=80, max_size=80),
@@ -529,6 +530,7 @@ def test_retry_after_is_seconds_or_a_date_or_nothing(text, seconds):
     assert retry_after_s(text, 1_000_000 * NS) == seconds
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text())
 def test_retry_after_takes_any_text(text):
     seconds = retry_after_s(text, 0)

@@ -631,6 +631,7 @@ async def test_cancelling_an_open_feed_says_lost_and_leaves_no_task_and_no_socke
         await cancelled(feed, lambda: feed.connected)
         await asyncio.wait_for(gone.wait(), 5)
     await eventually(lambda: ears.lost == ["stopped"])
+    assert feed.losses["stopped"] == 1
     assert asyncio.all_tasks() <= before | {asyncio.current_task()}
 
 

@@ -270,6 +270,7 @@ async def test_nothing_is_lost_or_doubled_when_the_server_is_killed_under_load(
                 os.kill(embedded.pid, signal.SIGKILL)
         await eventually(lambda: embedded.restarts > kill)  # noqa: B023
         await eventually(lambda: sink.connected and not len(outbox))
+        await eventually(lambda: _is_written(url, last))  # noqa: B023
     async with Redis.from_url(url) as client:
         assert await seqs(client) == list(range(1, last + 1))
         assert json.loads(await client.get("cascade:{BTC}:depth"))["seq"] == last
@@ -332,8 +333,9 @@ async def test_a_redis_that_is_not_there_costs_only_the_oldest_events(sinks):
 
 
 async def test_a_server_that_accepts_and_never_answers_is_a_timeout(sinks):
-    async def mute(reader, _writer):
+    async def mute(reader, writer):
         await reader.read()
+        writer.close()
 
     listener = await asyncio.start_server(mute, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
@@ -341,12 +343,14 @@ async def test_a_server_that_accepts_and_never_answers_is_a_timeout(sinks):
     outbox.put(depth())
     await eventually(lambda: sink.errors["timeout"] >= 2)
     listener.close()
+    await asyncio.sleep(0.05)
 
 
 async def test_garbage_instead_of_redis_is_counted(sinks):
     async def garble(_reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
+        await writer.wait_closed()
 
     listener = await asyncio.start_server(garble, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
@@ -357,7 +361,7 @@ async def test_garbage_instead_of_redis_is_counted(sinks):
 
 
 async def recovered(sink, outbox, client):
-    await eventually(lambda: sink.connected and not len(outbox))
+    await eventually(lambda: sink.sent >= 2 and sink.connected and not len(outbox))
     assert await seqs(client) == [1]
     assert json.loads(await client.get("cascade:{BTC}:depth"))["seq"] == 1
 
@@ -409,8 +413,8 @@ async def test_a_replica_is_counted_until_it_is_promoted(server, client, sinks):
     await recovered(sink, outbox, client)
 
 
-async def test_a_server_that_cannot_write_its_disk_is_counted(server, client, sinks):
-    """MISCONF as the server words it when too few replicas follow cannot be forced: NOREPLICAS."""
+async def test_an_error_without_a_reason_of_its_own_is_counted_as_refused(server, client, sinks):
+    """NOREPLICAS stands for the errors without a reason of their own; MISCONF is hard to force."""
     await client.config_set("min-replicas-to-write", "1")
     sink, outbox = sinks(server.url)
     outbox.put(depth())
@@ -611,7 +615,7 @@ async def test_a_cluster_gets_each_asset_where_its_slot_is(valkey, tmp_path, sin
         outbox.put(liquidation(asset))
     outbox.put(status())
     await eventually(formed)
-    await eventually(lambda: sink.connected and not len(outbox))
+    await eventually(lambda: sink.sent >= 17 and sink.connected and not len(outbox))
     keys = [await node.keys("*") for node in (one, two)]
     assert sorted(keys[0] + keys[1]) == sorted(
         [b"cascade:status"]
@@ -637,6 +641,12 @@ async def test_a_cluster_gets_each_asset_where_its_slot_is(valkey, tmp_path, sin
     await processes[0].wait()
     for node, _, _ in nodes:
         await node.aclose()
+
+
+async def _is_written(url, seq):
+    async with Redis.from_url(url) as client:
+        state = await client.get("cascade:{BTC}:depth")
+        return (await seqs(client))[-1:] == [seq] and json.loads(state)["seq"] == seq
 
 
 async def _has(client, stream, seq):

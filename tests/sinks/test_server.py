@@ -334,14 +334,14 @@ async def test_every_answer_has_the_security_headers_and_no_cors():
                 assert not [name for name in response.headers if name.startswith("Access-")]
 
 
-@pytest.mark.parametrize("path", ["/no", "/metrics/", "/status/../etc", "//", "/api/v1/x"])
+@pytest.mark.parametrize("path", ["/no", "/metrics/", "/metrics//", "/api/v1/x"])
 async def test_an_unknown_path_is_not_found_in_json(path):
     async with serving(Daemon().sources()) as (session, _), session.get(path) as response:
         assert response.status == 404
         assert (await response.json())["error"] == "not found"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("path", ["/metrics", "/no"])
 async def test_nothing_but_reading_is_allowed(method, path):
     async with (
@@ -388,9 +388,11 @@ async def test_the_url_of_another_host_can_be_opened(host):
     if host == "::1" and not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     try:
-        async with serving(Daemon().sources(), host=host) as (session, _):
-            async with session.get("/") as response:
-                assert response.status == 200
+        async with (
+            serving(Daemon().sources(), host=host) as (session, _),
+            session.get("/") as response,
+        ):
+            assert response.status == 200
     except ServerError:
         if host == "::1":
             pytest.skip("no IPv6 here")

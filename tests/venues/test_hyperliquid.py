@@ -239,6 +239,18 @@ def test_after_a_reconnect_any_time_is_taken() -> None:
     assert kinds(made.receive(book(1000))) == ["BookSnapshot"]
 
 
+def test_a_time_that_ran_ahead_is_forgotten_when_the_silent_book_is_subscribed_anew() -> None:
+    made = codec()
+    made.receive(book(1 << 42))
+    for second in range(0, 70, 10):
+        made.receive(frame(MESSAGES["context"], at=AT + second * NS))
+        assert refusals(made.receive(Frame(AT + second * NS, FEED, book(1000).data))) == ["stale"]
+    assert Silence(BTC, "book", AT) in made.tick(AT + 61 * NS)
+    [heard, whole] = made.receive(Frame(AT + 62 * NS, FEED, book(2000).data))
+    assert heard == Silence(BTC, "book", None)
+    assert isinstance(whole, BookSnapshot)
+
+
 def test_a_resync_waits_for_the_next_message() -> None:
     made = codec()
     assert made.resync("BTC", AT) == []
