@@ -7,6 +7,7 @@ over it, key by key. This module parses and checks; it opens no file and reads n
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -174,6 +175,10 @@ def parse_instruments(text: str, origin: str) -> list[Instrument]:
         ConfigError: it is not TOML or a field is wrong.
     """
     rows = parse_toml(text, origin).values.get("instrument", [])
+    for row in rows:
+        for tier in row.get("tiers", []):
+            if tier.get("cap") == inf:  # TOML has no null
+                tier["cap"] = None
     try:
         return msgspec.convert(rows, list[Instrument])
     except msgspec.ValidationError as error:

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 from msgspec import Struct
-from yarl import URL
 
 from monitor.events import NS, Fetch, Reply
 from monitor.feeds.inbox import Inbox
@@ -154,7 +154,7 @@ class HttpFeed:
         Raises:
             ValueError: the base address is no HTTP address.
         """
-        if URL(spec.base_url).scheme not in {"http", "https"}:
+        if urlsplit(spec.base_url).scheme not in {"http", "https"}:
             raise ValueError(f"{venue}: {spec.base_url!r} is not an http or https address")
         self.venue = venue
         self.spec = spec
@@ -251,7 +251,7 @@ class HttpFeed:
             async with session.request(
                 "POST" if command.body else "GET",
                 # Exactly one slash: Binance answers 403 to two (peers.md 4.6).
-                URL(self.spec.base_url.rstrip("/") + "/" + command.path.lstrip("/")),
+                self.spec.base_url.rstrip("/") + "/" + command.path.lstrip("/"),
                 data=command.body or None,
                 headers={"Content-Type": "application/json"} if command.body else None,
                 allow_redirects=False,  # an interface that has moved is for the operator to look at

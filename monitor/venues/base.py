@@ -262,7 +262,8 @@ class Codec(ABC):
                 if stream.channel == "book":
                     self._forget_book(stream.symbol)
                     out.append(Gap(stream.instrument, "feed_lost"))
-        return [*out, *self._dropped(feed, at)]
+        self._forget_feed(feed)
+        return out
 
     def receive(self, frame: Frame) -> Out:
         """One message: its events, or why it was refused. Never raises."""
@@ -357,9 +358,8 @@ class Codec(ABC):
     def _forget_book(self, symbol: str) -> None:  # noqa: B027  (not every venue has one)
         """Drop the sequence state of a symbol's book."""
 
-    def _dropped(self, feed: str, at: int) -> Out:  # noqa: ARG002
-        """Anything else to do when a feed is lost."""
-        return []
+    def _forget_feed(self, feed: str) -> None:  # noqa: B027  (likewise)
+        """Drop what was merged or counted on a feed that is lost."""
 
     def _list(self, instruments: Iterable[Instrument], at: int) -> Out:
         """Take over specifications; subscribe symbols that were waiting for theirs."""

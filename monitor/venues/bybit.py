@@ -604,13 +604,11 @@ class Bybit(Codec):
         if symbol in self._books:
             self._books[symbol][1].last = None
 
-    def _dropped(self, feed: str, at: int) -> Out:  # noqa: ARG002
-        """What was merged or counted on this feed does not hold any more."""
+    def _forget_feed(self, feed: str) -> None:
         for symbol, (stream, _) in self._books.items():
             if stream.feed == feed:
                 self._books[symbol] = (stream, Chain())
                 self._tickers[symbol] = (self._tickers[symbol][0], Quote())
-        return []
 
     def _subscribe(self, streams: list[Stream]) -> list[str]:
         return self._request("subscribe", streams)
