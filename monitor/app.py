@@ -32,12 +32,13 @@ from websockets.exceptions import InvalidURI
 from monitor import __version__
 from monitor.config import Config, ConfigError, PipelineConfig
 from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Send
-from monitor.feeds.http import HttpFeed
+from monitor.feeds.http import QUEUE_MAX, HttpFeed
 from monitor.feeds.inbox import Inbox
 from monitor.feeds.replay import JournalFiles
 from monitor.feeds.ticker import ticker
 from monitor.feeds.websocket import Pace, WebSocketFeed
 from monitor.journal import VERSION, Header, JournalError
+from monitor.logs import mask_url
 from monitor.pipeline import Pipeline
 from monitor.recordings import Format, write_journal
 from monitor.recordings import inputs as recorded_inputs
@@ -52,7 +53,7 @@ from monitor.sinks.metrics import (
     watch_loop,
 )
 from monitor.sinks.outbox import Outbox
-from monitor.sinks.recorder import Recorder
+from monitor.sinks.recorder import QUEUE_CHUNKS, Recorder
 from monitor.sinks.redis import RedisSink
 from monitor.sinks.server import Server
 from monitor.venues import VENUES
@@ -218,7 +219,7 @@ async def run(config: Config, specifications: Iterable[Instrument], shard: Shard
         meter=meter,
         feeds=feeds,
         https=https,
-        queues={"inbox": Queue(lambda: len(inbox), inbox.limit, lambda: inbox.waits)},
+        queues=_queues(inbox, https, recorder),
         journal=recorder,
     )
     log.info("started", extra={"fields": _told(identity)})
@@ -275,12 +276,26 @@ def _recorder(
     return Recorder(directory, header, config.journal)
 
 
+def _queues(
+    inbox: Inbox, https: Mapping[str, HttpFeed], recorder: Recorder | None
+) -> dict[str, Queue]:
+    queues = {"inbox": Queue(lambda: len(inbox), inbox.limit, lambda: inbox.waits)}
+    for venue, http in https.items():
+        queues[f"http.{venue}"] = Queue(http.__len__, QUEUE_MAX)
+    if recorder is not None:
+        queues["journal"] = Queue(lambda: recorder.queued, QUEUE_CHUNKS)
+    return queues
+
+
 def _identity(config: Config, run_id: str, shard: Shard) -> Identity:
+    # The hash is public; that of a weak password could be guessed.
+    shown = msgspec.structs.replace(config.redis, url=mask_url(config.redis.url))
+    public = msgspec.structs.replace(config, redis=shown)
     return Identity(
         run=run_id,
         version=__version__,
         revision=os.environ.get("CASCADE_REVISION", "unknown"),
-        config_sha256=hashlib.sha256(msgspec.json.encode(config)).hexdigest(),
+        config_sha256=hashlib.sha256(msgspec.json.encode(public)).hexdigest(),
         shard="" if shard.count == 1 else f"{shard.index + 1}/{shard.count}",
     )
 

@@ -9,6 +9,7 @@ a dead venue or Redis is no reason to. ``/readyz`` says whether what it publishe
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -59,7 +60,7 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
 
-class ServerError(Exception):
+class ServerError(OSError):
     """The server cannot listen; the message says where, why and what to change."""
 
 
@@ -290,7 +291,7 @@ def status_of(
         ],
         queues={name: _queue(queue) for name, queue in sources.queues.items()},
         sinks={name: _sink(name, sink, sources) for name, sink in sources.sinks.items()},
-        journal=_journal(sources.journal, sources.now()) if sources.journal else None,
+        journal=_journal(sources.journal) if sources.journal else None,
         rejected=_rejections(pipeline.engine.rejected, before or {}),
     )
 
@@ -363,14 +364,14 @@ def _sink(name: str, sink: Sink, sources: Sources) -> SinkStatus:
         connected=sink.connected,
         sent=sink.sent,
         errors=_nonzero(sink.errors),
-        last_success_age_s=_age_s(int(sink.last_success_at * NS), sources.now()),
+        last_success_age_s=_since_s(sink.last_success_at),
         queued=len(outbox) if outbox is not None else None,
         replaced=outbox.discarded_intentional if outbox is not None else None,
         lost=outbox.discarded_unintentional if outbox is not None else None,
     )
 
 
-def _journal(journal: Journal, at: int) -> JournalStatus:
+def _journal(journal: Journal) -> JournalStatus:
     return JournalStatus(
         records=journal.records,
         lost_slow=journal.lost_slow,
@@ -379,7 +380,7 @@ def _journal(journal: Journal, at: int) -> JournalStatus:
         files=journal.files,
         errors=journal.errors,
         paused=journal.paused,
-        last_success_age_s=_age_s(int(journal.last_success_at * NS), at),
+        last_success_age_s=_since_s(journal.last_success_at),
     )
 
 
@@ -399,6 +400,11 @@ def _nonzero(counts: Mapping[Any, int]) -> dict[str, int]:
 
 def _age_s(at: int, now: int) -> float | None:
     return round((now - at) / NS, 3) if at else None
+
+
+def _since_s(at: float) -> float | None:
+    """Age of what the outer world did, whose time is the wall clock's even in a replay."""
+    return round(time.time() - at, 3) if at else None
 
 
 def _rounded(seconds: float) -> float:

@@ -28,7 +28,7 @@ async def server(valkey, tmp_path):
     embedded = Embedded(tmp_path / "redis")
     await embedded.start()
     yield embedded
-    await embedded.stop()
+    await embedded.stop(deadline_s=0.0)  # nobody wants the data
 
 
 @pytest.fixture

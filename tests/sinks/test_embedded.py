@@ -132,7 +132,7 @@ async def test_another_redis_on_the_port_is_not_taken_for_ours(server, tmp_path,
 
 async def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EmbeddedError, match="Not a directory|File exists"):
+    with pytest.raises(EmbeddedError, match=r"Not a directory|File exists"):
         await Embedded(tmp_path / "file" / "redis").start()
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import socket
+import time
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -226,6 +227,14 @@ def test_no_password_is_in_the_status_of_a_sink_that_has_one():
     text = msgspec.json.encode(status_of(sources, http_config()))
     assert b"hunter2" not in text
     assert b"user" not in text
+
+
+def test_a_sinks_last_success_is_measured_by_the_wall_clock_even_in_a_replay():
+    sink, outbox = redis_sink()
+    sink.last_success_at = time.time() - 5.0
+    sources = Daemon().sources(sinks={"redis": sink}, outboxes={"redis": outbox})
+    shown = status_of(sources, http_config()).sinks["redis"]
+    assert 4.9 < shown.last_success_age_s < 30.0
 
 
 def test_numbers_that_are_none_do_not_break_the_status():

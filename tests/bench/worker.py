@@ -1,0 +1,390 @@
+"""One measurement in a process of its own: ``python -m tests.bench.worker CORE TASK ARGUMENTS``.
+
+A fresh process for each keeps the garbage of one from being collected in the time of another. It
+prints one line of JSON.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench.machine import peak_mb, pin, resident_mb
+from tests.bench.minimal import Minimal
+from tests.bench.peer import Peer
+from tests.bench.stream import SYMBOL, Stream
+
+Figures = dict[str, Any]
+
+
+def percentiles(samples: list[int]) -> Figures:
+    """Of nanoseconds, in microseconds."""
+    ordered = sorted(samples)
+    return {
+        f"p{share}_us": ordered[min(len(ordered) - 1, len(ordered) * share // 100)] / 1000
+        for share in (50, 99)
+    }
+
+
+# --------------------------------------------------------------------------- frames in memory
+
+
+def handler(pipeline: str, path: str) -> Figures:
+    """Frames in memory through decoder and book, at once and then each with its time."""
+    stream = Stream.load(Path(path))
+    if pipeline == "cryptofeed":
+        return asyncio.run(_peer_handler(stream))
+    build: Callable[[bytes], Any]
+    if pipeline == "minimal":
+        build = Minimal
+    else:
+        from tests.bench.ours import CodecAndBook
+
+        build = CodecAndBook
+    subject = build(stream.snapshot)
+    handle = subject.handle
+    began, worked = time.perf_counter(), time.process_time()
+    for frame in stream.frames:
+        handle(frame)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    best = subject.best()
+    handle = build(stream.snapshot).handle
+    samples = []
+    clock = time.perf_counter_ns
+    for frame in stream.frames:
+        start = clock()
+        handle(frame)
+        samples.append(clock() - start)
+    return _rate(stream, seconds, cpu, best) | percentiles(samples)
+
+
+async def _peer_handler(stream: Stream) -> Figures:
+    frames = [frame.decode() for frame in stream.frames]  # it gets text from its websocket
+    peer = Peer(stream.snapshot)
+    handle = peer.feed.message_handler
+    began, worked = time.perf_counter(), time.process_time()
+    for frame in frames:
+        await handle(frame, None, 0.0)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    best = peer.best()
+    handle = Peer(stream.snapshot).feed.message_handler
+    samples = []
+    clock = time.perf_counter_ns
+    for frame in frames:
+        start = clock()
+        await handle(frame, None, 0.0)
+        samples.append(clock() - start)
+    return _rate(stream, seconds, cpu, best) | percentiles(samples)
+
+
+def step(path: str) -> Figures:
+    """What one frame costs the daemon behind its socket: journal, codec, book, engine."""
+    from tests.bench.ours import Machine
+
+    stream = Stream.load(Path(path))
+    with tempfile.TemporaryDirectory() as directory:
+        machine = Machine([SYMBOL], Path(directory))
+        machine.sync(SYMBOL, stream.frames[0], stream.snapshot)
+        process = machine.pump.process
+        batches = [[record] for record in machine.inputs(stream.frames[1:])]
+        samples = []
+        clock = time.perf_counter_ns
+        for batch in batches:
+            start = clock()
+            process(batch)
+            samples.append(clock() - start)
+        machine.check()
+        machine.recorder.close()
+    return percentiles(samples)
+
+
+def _rate(stream: Stream, seconds: float, cpu_s: float, best: tuple[float, float]) -> Figures:
+    frames = len(stream.frames)
+    return {
+        "rate": frames / seconds,
+        "cpu_us": cpu_s / frames * 1e6,
+        "best": list(best),
+        "peak_mb": peak_mb(),
+    }
+
+
+# ------------------------------------------------------------------------------ over a websocket
+
+
+def whole(pipeline: str, path: str, port: str) -> Figures:
+    """Frames over a loopback websocket into a book."""
+    stream = Stream.load(Path(path))
+    frames = len(stream.frames)
+    snapshot = stream.snapshot
+    stream.frames.clear()
+    if pipeline == "minimal":
+        found = asyncio.run(_minimal_socket(snapshot, int(port), frames))
+    elif pipeline == "cryptofeed":
+        found = _peer_socket(snapshot, int(port), frames)
+    else:
+        from tests.bench.ours import whole_path
+
+        with tempfile.TemporaryDirectory() as directory:
+            found = asyncio.run(whole_path(snapshot, int(port), frames, Path(directory)))
+    return {
+        "rate": frames / found["seconds"],
+        "cpu_us": found["cpu_s"] / frames * 1e6,
+        "processed_rate": frames / found.get("processed_s", found["seconds"]),
+        "best": [found["bid"], found["ask"]],
+        "peak_mb": peak_mb(),
+    }
+
+
+async def _minimal_socket(snapshot: bytes, port: int, frames: int) -> Figures:
+    from websockets.asyncio.client import connect
+
+    subject = Minimal(snapshot)
+    handle = subject.handle
+    url = f"ws://127.0.0.1:{port}/stream"
+    async with connect(url, compression=None, max_size=None, max_queue=64) as connection:
+        receive = connection.recv
+        async with asyncio.timeout(60):
+            handle(await receive(decode=False))
+            began, worked = time.perf_counter(), time.process_time()
+            for _ in range(frames - 1):
+                handle(await receive(decode=False))
+        figures = {
+            "seconds": time.perf_counter() - began,
+            "cpu_s": time.process_time() - worked,
+        }
+    bid, ask = subject.best()
+    return figures | {"bid": bid, "ask": ask}
+
+
+def _peer_socket(snapshot: bytes, port: int, frames: int) -> Figures:
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    peer = Peer(snapshot)
+    done = loop.create_future()
+    genuine = peer.feed.message_handler
+    marks: list[tuple[float, float]] = []
+    left = frames
+
+    async def counted(message: str, connection: Any, received_at: float) -> None:
+        nonlocal left
+        if not marks:
+            marks.append((time.perf_counter(), time.process_time()))
+        await genuine(message, connection, received_at)
+        left -= 1
+        if not left:
+            done.set_result((time.perf_counter(), time.process_time()))
+
+    peer.feed.message_handler = counted
+    peer.connect_to(port, loop)
+    ended, worked = loop.run_until_complete(asyncio.wait_for(done, 60))
+    bid, ask = peer.best()
+    began = marks[0]
+    return {"seconds": ended - began[0], "cpu_s": worked - began[1], "bid": bid, "ask": ask}
+
+
+# ------------------------------------------------------------------------------ publishing
+
+
+def publish(path: str) -> Figures:
+    """What the engine does on its ticks, for an asset with four venues."""
+    from monitor.core.depth import pooled_depth
+    from monitor.core.engine import Engine
+    from monitor.events import BookSnapshot, Listed, Tick
+    from tests.bench.ours import START, CodecAndBook, configured
+    from tests.builders import instrument
+
+    stream = Stream.load(Path(path))
+    source = CodecAndBook(stream.snapshot)
+    for frame in stream.frames:
+        source.handle(frame)
+    deep = source.book
+    levels = [[(tick / 10, quantity) for tick, quantity in deep.levels(side)] for side in (0, 1)]
+    engine = Engine(configured([SYMBOL]).engine)
+    for venue, depth in (("binance", 0), ("bybit", 1000), ("okx", 400), ("hyperliquid", 20)):
+        spec = instrument(SYMBOL, venue=venue)
+        engine.process(START, Listed(spec))
+        bids, asks = (side[: depth or None] for side in levels)
+        event = BookSnapshot(spec.name, 0, bids, asks, depth or 1000, maintained=bool(depth))
+        engine.process(START, event)
+    states = engine.assets["BTC"]
+    assert [state.book.state for state in states] == ["synced"] * 4
+
+    def tick(number: int) -> None:
+        engine.process(START + number * 250_000_000, Tick(START + number * 250_000_000))
+
+    figures = {
+        "pooled_us": _median_us(lambda _: pooled_depth(states), 400),
+        "check_us": _median_us(lambda _: deep.check(), 400),
+        "levels": [len(side) for side in levels],
+    }
+    # Every fourth tick publishes, the twentieth also reports status: the mean is what a core pays.
+    for number in range(1, 41):
+        tick(number)
+    began = time.process_time()
+    for number in range(41, 441):
+        tick(number)
+    return figures | {"tick_us": (time.process_time() - began) / 400 * 1e6}
+
+
+def _median_us(act: Callable[[int], Any], times: int) -> float:
+    samples = []
+    for number in range(times):
+        start = time.perf_counter_ns()
+        act(number)
+        samples.append(time.perf_counter_ns() - start)
+    return median(samples) / 1000
+
+
+# ----------------------------------------------------------------------------- memory and growth
+
+
+def memory(path: str, points: str, each: str) -> Figures:
+    """Peak memory and CPU of the whole machine after so many frames, at some points."""
+    from tests.bench.ours import Machine
+
+    stream = Stream.load(Path(path))
+    loop = stream.loop()
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        machine = Machine([SYMBOL], Path(directory))
+        machine.sync(SYMBOL, next(loop), stream.snapshot)
+        for _ in range(int(points)):
+            worked = 0.0
+            for _ in range(int(each) // 1000):
+                batch = machine.inputs(islice(loop, 1000))
+                began = time.process_time()
+                machine.pump.process(batch)
+                worked += time.process_time() - began
+            found.append(
+                {
+                    "frames": machine.pipeline.inputs[type(batch[-1])],
+                    "resident_mb": resident_mb(),
+                    "peak_mb": peak_mb(),
+                    "cpu_us": worked / int(each) * 1e6,
+                }
+            )
+        machine.check()
+        machine.recorder.close()
+        assert machine.recorder.lost_slow == machine.recorder.lost_disk == 0
+    return {"points": found}
+
+
+def growth(path: str, count: str, total: str) -> Figures:
+    """Memory and CPU for so many instruments that share a number of frames."""
+    from tests.bench.ours import Machine
+
+    stream = Stream.load(Path(path))
+    symbols = [SYMBOL, *(f"C{number:03}USDT" for number in range(1, int(count)))]
+    rounds = int(total) // int(count)
+    frames = list(islice(stream.loop(), rounds + 1))
+    stream.frames.clear()
+    stream.seam.clear()
+    own = Stream("", stream.snapshot, frames)
+    with tempfile.TemporaryDirectory() as directory:
+        before = resident_mb()
+        machine = Machine(symbols, Path(directory))
+        for symbol in symbols:
+            machine.sync(symbol, own.of(symbol).frames[0], stream.snapshot)
+        held = resident_mb() - before
+        worked = began_us = 0.0
+        span = max(1, 1000 // len(symbols))
+        for start in range(1, rounds + 1, span):
+            part = Stream("", b"", frames[start : start + span])
+            mixed = zip(*(part.of(symbol).frames for symbol in symbols), strict=True)
+            batch = machine.inputs(frame for row in mixed for frame in row)
+            began = time.process_time()
+            machine.pump.process(batch)
+            worked += time.process_time() - began
+        machine.check()
+        machine.recorder.close()
+        seconds = (machine.at - machine.pipeline.engine._started) / 1e9 if False else None
+    del began_us, seconds
+    return {
+        "held_mb": held,
+        "after_mb": resident_mb() - before,
+        "cpu_us": worked / (rounds * len(symbols)) * 1e6,
+    }
+
+
+# ------------------------------------------------------------------------------------ journal
+
+
+def journal(path: str) -> Figures:
+    """Write a stream as a journal, read it back, and replay it."""
+    from monitor.app import BATCH, Pump
+    from monitor.events import Opened
+    from monitor.feeds.replay import JournalFiles
+    from monitor.journal import Header, encode
+    from monitor.pipeline import Pipeline
+    from monitor.sinks.metrics import Meter
+    from tests.bench.ours import FEED, Machine, configured, recorder
+
+    stream = Stream.load(Path(path))
+    effective = configured([SYMBOL])
+    maker = Machine([SYMBOL], None)
+    from monitor.events import Reply
+
+    records = [Opened(maker.at, FEED), *maker.inputs(stream.frames)]
+    snapshot = Reply(maker.at, "binance", f"depth:{SYMBOL}", 200, stream.snapshot)
+    records.insert(records.index(next(r for r in records if hasattr(r, "data"))) + 1, snapshot)
+    plain_mb = sum(len(encode(record)) for record in records) / 1e6
+    with tempfile.TemporaryDirectory() as directory:
+        writer = recorder(Path(directory), effective)
+        began = time.perf_counter()
+        for record in records:
+            writer.write(record)
+            if writer.queued > 8:  # the pump would have taken the time for its own work
+                time.sleep(0.001)
+        writer.close()
+        write_s = time.perf_counter() - began
+        assert writer.lost_slow == writer.lost_disk == 0
+        began = time.perf_counter()
+        count = sum(1 for record in JournalFiles([Path(directory)]))
+        read_s = time.perf_counter() - began
+        pipeline = Pipeline(effective)
+        pump = Pump(pipeline, Meter(0.25))
+        batch: list[Any] = []
+        began = time.perf_counter()
+        for record in JournalFiles([Path(directory)]):
+            if isinstance(record, Header):
+                continue
+            batch.append(record)
+            if len(batch) >= BATCH:
+                pump.process(batch)
+                batch = []
+        pump.process(batch)
+        replay_s = time.perf_counter() - began
+    book = pipeline.engine.instruments[f"binance:{SYMBOL}"].book
+    assert book.state == "synced"
+    assert count == len(records) + 1
+    return {
+        "plain_mb": plain_mb,
+        "write_mb_s": plain_mb / write_s,
+        "read_mb_s": plain_mb / read_s,
+        "ratio": plain_mb * 1e6 / writer.bytes_written,
+        "replay_rate": len(records) / replay_s,
+        "best": list(book.best()),
+    }
+
+
+TASKS: dict[str, Callable[..., Figures]] = {
+    task.__name__: task for task in (handler, step, whole, publish, memory, growth, journal)
+}
+
+
+def main() -> None:
+    core, task, *arguments = sys.argv[1:]
+    pin(int(core))
+    print(json.dumps(TASKS[task](*arguments)))
+
+
+if __name__ == "__main__":
+    main()
