@@ -36,19 +36,17 @@ class Fill(Struct, frozen=True):
     parts: list[tuple[int, int]]
 
 
-def depth_law(parameters: Parameters) -> NDArray[np.float64]:
-    """Cumulative depth within each distance in levels, in units of the 1 % depth (C1, A7).
+def depth_law(parameters: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cumulative depth within each distance in levels, in units of A0: makers', value buyers' (C1).
 
-    Rounded to 1e-9, so that the last bit of the platform's `pow` cannot reach the state.
+    Rounded to 1e-9, so that the last bit of the
+    platform's `pow` cannot reach the state.
     """
     kappa = parameters.kappa if parameters.book_law == "power" else 1.0
-    deep = parameters.deep_reach
-    values = []
-    for j in range(LEVELS + 1):
-        u = j * LEVEL
-        near = float((u / 0.01) ** kappa)
-        values.append(round(near + parameters.deep_share * (u / deep) ** 3, 9))
-    return np.array(values)
+    reach = parameters.deep_reach / LEVEL
+    near = [round(float((j * LEVEL / 0.01) ** kappa), 9) for j in range(LEVELS + 1)]
+    deep = [round(parameters.deep_share * (j / reach) ** 3, 9) for j in range(LEVELS + 1)]
+    return np.array(near), np.array(deep)
 
 
 class Books:
@@ -60,6 +58,7 @@ class Books:
         venues: tuple[Venue, ...],
         assets: tuple[Asset, ...],
         parameters: Parameters,
+        *,
         seed: int,
     ) -> None:
         count = len(contracts)
@@ -73,9 +72,10 @@ class Books:
         ticks = [np.rint(assets[c.asset_index].price_usd / c.tick_usd * grid) for c in contracts]
         self.ticks: NDArray[np.int64] = np.array(ticks).astype(np.int64)
         assert bool((np.diff(self.ticks, axis=1) > 0).all()), "a tick is wider than a level"
-        density = np.diff(depth_law(parameters))
+        near, deep = (np.diff(part) for part in depth_law(parameters))
         depth = [assets[c.asset_index].depth_usd * venues[c.venue_index].share for c in contracts]
-        self._density = np.array([density * d * parameters.depth_scale for d in depth])
+        scaled = np.array(depth)[:, None] * parameters.depth_scale
+        self._near, self._deep = near * scaled, deep * scaled
         units = np.array([[c.unit / MICRO] for c in contracts])
         self._lots_per_usd = 1.0 / (self.ticks * units)
         normal = generator(seed, "level_sizes").standard_normal(_NOISE).tolist()
@@ -116,7 +116,7 @@ class Books:
             self.bid[c], self.ask[c] = bid, bid + 1
         up = min(1.0, step_s / self._parameters.refill_s)
         down = min(1.0, step_s / self._parameters.cancel_s)
-        self._rebuild(self._rows, self._offsets, anchor, survival, up, down)
+        self._rebuild(self._rows, self._offsets, anchor, survival, up=up, down=down)
         self._rebuild_far(anchor, survival)
         # A touch without a single lot would be a crossed or one-sided book.
         for c, bid in enumerate(bids):
@@ -137,7 +137,9 @@ class Books:
                 continue
             up = min(1.0, elapsed / self._parameters.refill_s)
             down = min(1.0, elapsed / self._parameters.cancel_s)
-            self._rebuild(self._rows[c : c + 1], self._far_offsets, anchor, survival, up, down)
+            self._rebuild(
+                self._rows[c : c + 1], self._far_offsets, anchor, survival, up=up, down=down
+            )
             self._far_at[c] = self._clock
             self._far_centre[c] = self.centre[c]
             self._far_survival[c] = survival[c]
@@ -149,6 +151,7 @@ class Books:
         offsets: NDArray[np.int64],
         anchor: NDArray[np.float64],
         survival: NDArray[np.float64],
+        *,
         up: float,
         down: float,
     ) -> None:
@@ -157,14 +160,18 @@ class Books:
         here = rows[:, None]
         old = self.levels[here, index]
         is_bid = offsets <= 0
-        resting = anchor[rows].astype(np.int64)[:, None]
-        # The eaten side keeps its shape around the anchor, the other side follows the touch.
+        # The eaten side keeps part of its shape around the anchor, the other follows the touch.
+        kept = self._parameters.anchoring * (anchor[rows] - np.array(self.bid)[rows])
+        resting = bid + kept.astype(np.int64)[:, None]
         distance = np.where(
             is_bid, np.maximum(resting, bid) - index, index - 1 - np.minimum(resting, bid)
         )
         shift = int(self._clock // _NOISE_SHIFT_S) * 31
         noise = self._noise[(index + self._salt[rows] + shift) & (_NOISE - 1)]
-        wanted = self._density[here, distance] * survival[rows][:, None] * noise
+        left = survival[rows][:, None]
+        # Value buyers hesitate too, but less than the makers.
+        deep = self._deep[here, distance] * np.sqrt(np.sqrt(left))
+        wanted = (self._near[here, distance] * left + deep) * noise
         lots = (wanted * self._lots_per_usd[here, index]).astype(np.int64)
         signed = np.where(is_bid, lots, -lots)
         gap = signed - old
@@ -216,13 +223,16 @@ class Books:
 
     def mid(self) -> NDArray[np.float64]:
         """Middle of every touch, in levels."""
-        return (np.array(self.bid) + np.array(self.ask)) / 2.0
+        middle: NDArray[np.float64] = (np.array(self.bid) + np.array(self.ask)) / 2.0
+        return middle
 
     def ticks_at(self, level: NDArray[np.float64]) -> NDArray[np.float64]:
         """Price of each contract at a fractional level, in (fractional) ticks."""
         low = level.astype(np.int64)
-        below = self.ticks[self._rows, low]
-        return below + (level - low) * (self.ticks[self._rows, low + 1] - below)
+        below = self.ticks[self._rows, low].astype(np.float64)
+        above = self.ticks[self._rows, low + 1]
+        price: NDArray[np.float64] = below + (level - low) * (above - below)
+        return price
 
     def levels_of(self, c: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """The whole book: bids and asks as (tick, lots), best first."""
@@ -246,7 +256,9 @@ class Books:
     def depth_usd(self, c: int, *, reach: float, bids: bool) -> float:
         """USD resting within log distance `reach` of the mid on one side."""
         span = round(reach / LEVEL)
-        lo, hi = (self.bid[c] - span, self.bid[c] + 1) if bids else (self.ask[c], self.ask[c] + span)
+        lo, hi = (
+            (self.bid[c] - span, self.bid[c] + 1) if bids else (self.ask[c], self.ask[c] + span)
+        )
         lots = np.abs(self.levels[c, max(lo, 0) : hi])
         value = int((lots * self.ticks[c, max(lo, 0) : hi]).sum())
         return value * self._contracts[c].unit / MICRO

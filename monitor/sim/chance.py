@@ -29,6 +29,7 @@ STREAMS = (
     "exits",
     "scenario",
     "venue_basis",
+    "survival",
 )
 """Names in the order of their identities: append only, or every seed changes its meaning."""
 

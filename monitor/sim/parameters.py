@@ -30,9 +30,9 @@ class Asset(Struct, frozen=True):
 
 
 ASSETS: tuple[Asset, ...] = (
-    Asset("BTC", 100_000.0, 0.034, 2.1e9, 60e6, 1.0),
-    Asset("ETH", 3_500.0, 0.044, 1.1e9, 31e6, 1.25),
-    Asset("SOL", 200.0, 0.054, 0.45e9, 12e6, 1.5),
+    Asset("BTC", 100_000.0, 0.034, 2.1e9, 26e6, 1.0),
+    Asset("ETH", 3_500.0, 0.044, 1.1e9, 13e6, 1.25),
+    Asset("SOL", 200.0, 0.054, 0.45e9, 5e6, 1.5),
 )
 
 
@@ -43,7 +43,7 @@ class Parameters(Struct, frozen=True):
     volatility_half_life_s: float = 28_800.0
     volatility_sd: float = 0.75
     volatility_scale: float = 1.0
-    jumps_per_day: float = 5.0
+    jumps_per_day: float = 8.0
     jump_size: float = 0.006
     common_share: float = 0.6
     common_share_stress: float = 0.85
@@ -55,13 +55,16 @@ class Parameters(Struct, frozen=True):
     deep_share: float = 1.0
     depth_scale: float = 1.0
     survival_slope: float = 0.065
-    survival_floor: float = 0.02
+    survival_floor: float = 0.26
+    survival_noise_sd: float = 0.5
+    survival_noise_s: float = 3_600.0
     survival_fall_s: float = 5.0
     survival_rise_s: float = 150.0
     level_noise_sd: float = 0.6
     cancel_s: float = 3.0
-    refill_s: float = 15.0
-    resilience_s: float = 65.0
+    refill_s: float = 5.0
+    resilience_s: float = 35.0
+    anchoring: float = 0.5
     permanent_share: float = 0.1
 
     # Voluntary flow [C1].
@@ -82,7 +85,7 @@ class Parameters(Struct, frozen=True):
     long_bias: float = 0.2
     taker_share: float = 0.6
     cross_share: float = 0.5
-    slow_share: float = 0.45
+    slow_share: float = 0.42
     stop_share: float = 0.3
     stop_distance: float = 0.6
     hedged_share: float = 0.3
@@ -99,12 +102,12 @@ class Parameters(Struct, frozen=True):
     arbitrage_latency_s: float = 0.4
     arbitrage_threshold: float = 2e-4
     arbitrage_capital: float = 0.03
-    spot_follow: float = 0.9
-    spot_follow_s: float = 4.0
-    contagion: float = 0.25
+    spot_follow: float = 0.8
+    spot_follow_s: float = 20.0
+    contagion: float = 0.15
 
     # Engine, fund and band.
-    engine_throughput: float = 0.02
+    engine_throughput: float = 0.12
     price_band: float = 0.05
     fund_share: float = 0.004
     fund_unwind_s: float = 20.0

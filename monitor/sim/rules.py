@@ -156,7 +156,7 @@ VENUES: tuple[Venue, ...] = (
 
 def contracts_of(venues: tuple[Venue, ...], assets: tuple[str, ...]) -> tuple[Contract, ...]:
     """Every venue's contract on every asset, venue-major: index = venue * len(assets) + asset."""
-    contracts = []
+    contracts: list[Contract] = []
     for v, venue in enumerate(venues):
         for a, asset in enumerate(assets):
             exact = venue.tick_usd[asset] * venue.lot_base[asset] * MICRO

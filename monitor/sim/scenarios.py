@@ -12,9 +12,7 @@ from msgspec import Struct
 from monitor.sim.chance import generator
 from monitor.sim.parameters import VARIANTS, Parameters, Variant
 
-Name = Literal[
-    "calm", "grind", "crash", "squeeze", "depeg", "venue-outage", "wick", "random"
-]
+Name = Literal["calm", "grind", "crash", "squeeze", "depeg", "venue-outage", "wick", "random"]
 
 
 class News(Struct, frozen=True):
@@ -75,19 +73,29 @@ class Scenario(Struct, frozen=True):
 # Thin books and positions bunched near the price are what both cascades need: the loop gain is
 # liquidations per basis point over absorbable depth per basis point (model.md section 0).
 _FRAGILE: dict[str, Any] = {
-    "depth_scale": 0.45,
-    "crowd_share": 0.16,
+    "depth_scale": 1.4,
+    "survival_floor": 0.12,
+    "engine_throughput": 0.03,
+    "survival_noise_sd": 0.0,
+    "spot_follow": 0.9,
+    "spot_follow_s": 5.0,
+    "crowd_share": 0.12,
     "volatility_scale": 0.7,
     "jumps_per_day": 0.0,
 }
-_QUIET: dict[str, Any] = {"volatility_scale": 0.5, "jumps_per_day": 0.0, "volatility_sd": 0.2}
+_QUIET: dict[str, Any] = {
+    "depth_scale": 2.0,
+    "volatility_scale": 0.5,
+    "jumps_per_day": 0.0,
+    "volatility_sd": 0.2,
+}
 _CRASH_NEWS = (News(start_s=60.0, over_s=20.0, move=-0.006),)
 
 CALM = Scenario("calm", "an uneventful market", _QUIET)
 GRIND = Scenario(
     "grind",
     "a slow decline that closes longs one by one without a cascade",
-    _QUIET | {"depth_scale": 1.3},
+    _QUIET | {"depth_scale": 2.6},
     news=(News(start_s=30.0, over_s=7_200.0, move=-0.03),),
 )
 CRASH = Scenario("crash", "a cascade of long liquidations", _FRAGILE, news=_CRASH_NEWS)
@@ -100,7 +108,7 @@ SQUEEZE = Scenario(
 DEPEG = Scenario(
     "depeg",
     "the alternative collateral of one venue loses a third of its value",
-    _QUIET | {"depth_scale": 0.7},
+    _QUIET | {"depth_scale": 1.2},
     depegs=(
         Depeg(
             venue="binance",
@@ -108,8 +116,8 @@ DEPEG = Scenario(
             fall_s=90.0,
             hold_s=600.0,
             rise_s=600.0,
-            depth=0.35,
-            collateral_share=0.4,
+            depth=0.6,
+            collateral_share=0.95,
         ),
     ),
 )
@@ -124,7 +132,7 @@ WICK = Scenario(
     "wick",
     "large orders push the perpetuals away from spot; the mark lags behind",
     _QUIET | {"spot_follow": 0.05},
-    orders=(LargeOrder(start_s=60.0, over_s=15.0, depth_ratio=1.2, side="sell"),),
+    orders=(LargeOrder(start_s=60.0, over_s=15.0, depth_ratio=2.4, side="sell"),),
 )
 
 SCENARIOS: dict[Name, Scenario] = {
