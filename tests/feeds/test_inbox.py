@@ -1,7 +1,7 @@
 import asyncio
 from contextlib import suppress
 
-from monitor.events import Tick
+from monitor.events import Frame, Tick
 from monitor.feeds.inbox import Inbox
 from tests.feeds.conftest import eventually, running
 
@@ -58,3 +58,17 @@ async def test_an_empty_inbox_makes_its_consumer_wait():
         for number in range(20):
             await inbox.put(Tick(number))
         await eventually(lambda: len(taken) == 20)
+
+
+async def test_a_few_huge_messages_fill_it_as_many_small_ones_do():
+    inbox = Inbox(100, bytes_max=1000)
+    await inbox.put(Frame(1, "f", b"x" * 600))
+    await inbox.put(Frame(2, "f", b"x" * 600))
+    third = asyncio.create_task(inbox.put(Frame(3, "f", b"x")))
+    await asyncio.sleep(0)
+    assert (len(inbox), third.done()) == (2, False)
+    assert [r.at for r in await inbox.take(1)] == [1]
+    await third
+    assert [r.at for r in inbox.drain()] == [2, 3]
+    await inbox.put(Frame(4, "f", b"x" * 5000))  # alone, it is let in
+    assert len(inbox) == 1
