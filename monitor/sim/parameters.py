@@ -30,9 +30,9 @@ class Asset(Struct, frozen=True):
 
 
 ASSETS: tuple[Asset, ...] = (
-    Asset("BTC", 100_000.0, 0.034, 2.1e9, 26e6, 1.0),
-    Asset("ETH", 3_500.0, 0.044, 1.1e9, 13e6, 1.25),
-    Asset("SOL", 200.0, 0.054, 0.45e9, 5e6, 1.5),
+    Asset("BTC", 100_000.0, 0.034, 2.1e9, 30e6, 1.0),
+    Asset("ETH", 3_500.0, 0.044, 1.1e9, 15e6, 1.25),
+    Asset("SOL", 200.0, 0.054, 0.45e9, 6e6, 1.5),
 )
 
 
@@ -43,7 +43,7 @@ class Parameters(Struct, frozen=True):
     volatility_half_life_s: float = 28_800.0
     volatility_sd: float = 0.75
     volatility_scale: float = 1.0
-    jumps_per_day: float = 8.0
+    jumps_per_day: float = 4.0
     jump_size: float = 0.006
     common_share: float = 0.6
     common_share_stress: float = 0.85
@@ -55,7 +55,7 @@ class Parameters(Struct, frozen=True):
     deep_share: float = 1.0
     depth_scale: float = 1.0
     survival_slope: float = 0.065
-    survival_floor: float = 0.26
+    survival_floor: float = 0.24
     survival_noise_sd: float = 0.5
     survival_noise_s: float = 3_600.0
     survival_fall_s: float = 5.0
@@ -102,12 +102,12 @@ class Parameters(Struct, frozen=True):
     arbitrage_latency_s: float = 0.4
     arbitrage_threshold: float = 2e-4
     arbitrage_capital: float = 0.03
-    spot_follow: float = 0.8
+    spot_follow: float = 0.75
     spot_follow_s: float = 20.0
-    contagion: float = 0.15
+    contagion: float = 0.1
 
     # Engine, fund and band.
-    engine_throughput: float = 0.12
+    engine_throughput: float = 0.14
     price_band: float = 0.05
     fund_share: float = 0.004
     fund_unwind_s: float = 20.0

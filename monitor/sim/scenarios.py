@@ -73,10 +73,11 @@ class Scenario(Struct, frozen=True):
 # Thin books and positions bunched near the price are what both cascades need: the loop gain is
 # liquidations per basis point over absorbable depth per basis point (model.md section 0).
 _FRAGILE: dict[str, Any] = {
-    "depth_scale": 1.4,
+    "depth_scale": 1.2,
     "survival_floor": 0.12,
     "engine_throughput": 0.03,
     "survival_noise_sd": 0.0,
+    "contagion": 0.15,
     "spot_follow": 0.9,
     "spot_follow_s": 5.0,
     "crowd_share": 0.12,
@@ -89,21 +90,22 @@ _QUIET: dict[str, Any] = {
     "jumps_per_day": 0.0,
     "volatility_sd": 0.2,
 }
-_CRASH_NEWS = (News(start_s=60.0, over_s=20.0, move=-0.006),)
+_CRASH_NEWS = (News(start_s=60.0, over_s=20.0, move=-0.007),)
 
 CALM = Scenario("calm", "an uneventful market", _QUIET)
 GRIND = Scenario(
     "grind",
     "a slow decline that closes longs one by one without a cascade",
     _QUIET | {"depth_scale": 2.6},
-    news=(News(start_s=30.0, over_s=7_200.0, move=-0.03),),
+    news=(News(start_s=30.0, over_s=5_400.0, move=-0.03),),
 )
 CRASH = Scenario("crash", "a cascade of long liquidations", _FRAGILE, news=_CRASH_NEWS)
 SQUEEZE = Scenario(
     "squeeze",
     "a cascade of short liquidations",
-    _FRAGILE | {"crowd_side": "short", "long_bias": -0.4},
-    news=(News(start_s=60.0, over_s=20.0, move=0.006),),
+    # Half as many directional shorts as longs exist, so the crowd is a larger share of them.
+    _FRAGILE | {"crowd_side": "short", "crowd_share": 0.25, "long_bias": -0.4},
+    news=(News(start_s=60.0, over_s=20.0, move=0.007),),
 )
 DEPEG = Scenario(
     "depeg",

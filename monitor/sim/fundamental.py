@@ -1,0 +1,127 @@
+"""The fundamental price of every asset: clustered volatility, jumps, correlation under stress.
+
+In levels (1 bp of log price) relative to the first price, after model.md C1.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.sim.chance import Draws
+from monitor.sim.parameters import LEVEL, Asset, Parameters
+from monitor.sim.scenarios import News
+
+_DAY_S = 86_400.0
+# A jump reaches the price within a few seconds, not within one step: makers re-quote in stages.
+_JUMP_S = 3.0
+_JUMP_MAX = 0.06
+# The grid of prices ends at 0.61; further out the fundamental is held.
+_REACH_LEVELS = 5_000.0
+# With this share a jump hits all assets, scaled by beta.
+_COMMON_JUMP = 0.7
+
+
+class Fundamental:
+    """Steps the fundamental of all assets; `level` is its position, `stress` the volatility ratio.
+
+    `stress` is today's diffusive volatility over its long-run value, one number for all assets.
+    """
+
+    def __init__(
+        self,
+        assets: tuple[Asset, ...],
+        parameters: Parameters,
+        *,
+        seed: int,
+        step_s: float,
+        news: tuple[News, ...] = (),
+    ) -> None:
+        count = len(assets)
+        self._parameters, self._step_s, self._news = parameters, step_s, news
+        self._names = [a.name for a in assets]
+        self._beta = np.array([a.beta for a in assets])
+        daily = np.array([a.volatility_daily for a in assets]) * parameters.volatility_scale
+        self.sigma: NDArray[np.float64] = daily / LEVEL / math.sqrt(_DAY_S)
+        self._returns = Draws(seed, "returns", kind="normal", width=count + 1)
+        self._shock = Draws(seed, "volatility", kind="normal", width=1)
+        self._jumps = Draws(seed, "jumps", kind="uniform", width=count + 1)
+        self._sizes = Draws(seed, "jump_sizes", kind="student", width=count + 1)
+        self.level: NDArray[np.float64] = np.zeros(count)
+        self._pending = np.zeros(count)
+        self._log_volatility = 0.0
+        self.stress = 1.0
+        self._elapsed_s = 0.0
+
+    def step(self) -> NDArray[np.float64]:
+        """Advance by one step; returns the level of every asset."""
+        p, dt = self._parameters, self._step_s
+        keep = 0.5 ** (dt / p.volatility_half_life_s)
+        spread = p.volatility_sd * math.sqrt(1 - keep * keep)
+        self._log_volatility = self._log_volatility * keep + spread * float(self._shock.row()[0])
+        # Shifted so that the mean square of the volatility is its long-run square.
+        self.stress = round(math.exp(self._log_volatility - p.volatility_sd**2), 9)
+        share = p.common_share if self.stress < 1.5 else p.common_share_stress
+        normal = self._returns.row()
+        mixed = math.sqrt(share) * normal[0] + math.sqrt(1 - share) * normal[1:]
+        move = self.sigma * (self.stress * math.sqrt(dt)) * mixed
+        self._pending += self._jump() + self._scheduled()
+        released = self._pending * min(1.0, dt / _JUMP_S)
+        self._pending -= released
+        self.level = np.clip(self.level + move + released, -_REACH_LEVELS, _REACH_LEVELS)
+        self._elapsed_s += dt
+        return self.level
+
+    def _jump(self) -> NDArray[np.float64]:
+        p = self._parameters
+        rate = p.jumps_per_day / _DAY_S * self._step_s * self.stress**2
+        hit, size = self._jumps.row(), self._sizes.row()
+        limit = _JUMP_MAX / LEVEL
+        moves = np.clip(size * (p.jump_size / LEVEL), -limit, limit)
+        common = np.where(hit[0] < rate * _COMMON_JUMP, moves[0], 0.0) * self._beta
+        own = np.where(hit[1:] < rate * (1 - _COMMON_JUMP), moves[1:], 0.0)
+        total: NDArray[np.float64] = common + own
+        return total
+
+    def _scheduled(self) -> NDArray[np.float64]:
+        """What the scenario's news add in this step, in levels."""
+        total = np.zeros(len(self._names))
+        for news in self._news:
+            first = max(self._elapsed_s, news.start_s)
+            last = min(self._elapsed_s + self._step_s, news.start_s + news.over_s)
+            if last <= first:
+                continue
+            part = news.move / LEVEL * (last - first) / news.over_s
+            for a, name in enumerate(self._names):
+                if news.asset is None:
+                    total[a] += part * self._beta[a]
+                elif news.asset == name:
+                    total[a] += part
+        return total
+
+
+def past_path(
+    assets: tuple[Asset, ...],
+    parameters: Parameters,
+    generator: np.random.Generator,
+    *,
+    steps: int,
+    step_s: float,
+) -> NDArray[np.float64]:
+    """A price history that ends at level 0, shape (steps, assets), for the first population."""
+    keep = 0.5 ** (step_s / parameters.volatility_half_life_s)
+    sd = parameters.volatility_sd
+    shocks = (sd * math.sqrt(1 - keep * keep) * generator.standard_normal(steps)).tolist()
+    log_volatility, stress = 0.0, []
+    for shock in shocks:
+        log_volatility = log_volatility * keep + shock
+        stress.append(round(math.exp(log_volatility - sd * sd), 9))
+    normal = generator.standard_normal((steps, len(assets) + 1))
+    share = parameters.common_share
+    mixed = math.sqrt(share) * normal[:, :1] + math.sqrt(1 - share) * normal[:, 1:]
+    # The past includes its jumps: without them every survivor would stand too close.
+    daily = np.array([math.hypot(a.volatility_daily, 0.02 * a.beta) for a in assets])
+    sigma = daily / LEVEL * math.sqrt(step_s / _DAY_S)
+    path = np.cumsum(mixed * sigma * np.array(stress)[:, None], axis=0)
+    result: NDArray[np.float64] = path - path[-1]
+    return np.clip(result, -_REACH_LEVELS, _REACH_LEVELS)
