@@ -6,16 +6,16 @@ commands to send, fetch or close. It decides when a book has lost its sequence a
 back; the shells only obey. It never raises on remote input: what it cannot use it returns as a
 `Rejected` event with a reason out of `REASONS`.
 
-A venue subclasses `Codec` and fills in the wire format: `_decode`, `_answer`, `_subscribe`,
-`_unsubscribe` and `_resync`. Adding a venue touches its own module, its tests, the configuration
-and the documents, nothing else.
+A venue subclasses `Codec` and fills in the wire format: `_decode`, `_answer`, `_message` and, where
+no snapshot comes on subscribing, `_resync`. Adding a venue touches its own module, its tests, the
+configuration and the documents, nothing else.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
-from typing import Annotated, ClassVar, Final, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -36,12 +36,24 @@ from monitor.events import (
     Send,
     Silence,
     Syncing,
+    Tier,
 )
 
 Out: TypeAlias = list[Market | Command]
 
-TimeMs: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 43)]
-"""A venue's time: milliseconds since the epoch that still fit into 64 bits as nanoseconds."""
+Operation: TypeAlias = Literal["subscribe", "unsubscribe"]
+
+MS: Final = 1_000_000
+"""Nanoseconds in a millisecond, the unit of every venue's times."""
+
+TIME_MS_MAX: Final = 1 << 43
+"""Milliseconds since the epoch below this still fit into 64 bits as nanoseconds."""
+
+TimeMs: TypeAlias = Annotated[int, Meta(ge=0, lt=TIME_MS_MAX)]
+"""A venue's time in milliseconds since the epoch."""
+
+INTEREST_MAX: Final = 1e15
+"""A larger open interest is not one."""
 
 REASONS: Final = (
     "not_json",  # not JSON at all, or not UTF-8
@@ -222,12 +234,14 @@ class Codec(ABC):
         http: how the HTTP interface may be used.
         streams: every subscription by its wire topic.
         instruments: specification of each wanted symbol that is known so far.
+        batch_max: most streams that one message subscribes or unsubscribes.
         resync_pause_s: least time between two subscriptions of one book; doubles while it keeps
             losing its sequence, since venues count requests (OKX: 480 an hour).
     """
 
     venue: ClassVar[str]
     recorded: ClassVar[Recorded]
+    batch_max: ClassVar[int] = 1
     resync_pause_s: ClassVar[float] = 0.0
     feeds: list[FeedSpec]
     http: HttpSpec
@@ -239,6 +253,7 @@ class Codec(ABC):
         self.streams: dict[str, Stream] = {}
         self.requests = Requests()
         self._open: dict[str, int] = {}
+        self._sent = 0
         self._listed: list[Market] = []
         for instrument in known:
             if instrument.venue == self.venue and instrument.symbol in self.assets:
@@ -252,7 +267,7 @@ class Codec(ABC):
         self._open[feed] = at
         return [*self._start(), *self._join(feed, at)]
 
-    def lost(self, feed: str, at: int) -> Out:
+    def lost(self, feed: str, at: int) -> Out:  # noqa: ARG002  (every happening has its time)
         """A socket is gone: its books are not true any more."""
         self._open.pop(feed, None)
         out: Out = []
@@ -268,33 +283,31 @@ class Codec(ABC):
     def receive(self, frame: Frame) -> Out:
         """One message: its events, or why it was refused. Never raises."""
         if len(frame.data) > FRAME_BYTES_MAX:
-            return [Rejected(self.venue, frame.feed, "too_large")]
+            return self._refuse(frame, "too_large")
         try:
             return self._decode(frame)
         except msgspec.ValidationError:
-            return [Rejected(self.venue, frame.feed, "schema")]
+            return self._refuse(frame, "schema")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return [Rejected(self.venue, frame.feed, "not_json")]
+            return self._refuse(frame, "not_json")
         except (ValueError, OverflowError, ZeroDivisionError):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
+            return self._refuse(frame, "bad_number")
 
     def reply(self, reply: Reply) -> Out:
         """One HTTP answer: its events, or why it was refused. Never raises."""
-        feed = f"{self.venue}.http"
         request = self.requests.answered(reply.key, reply.at)
         usable = reply.status == 200 and len(reply.data) <= REPLY_BYTES_MAX
         out: Out
         try:
             out = self._answer(reply) if usable else []
         except msgspec.ValidationError:
-            out = [Rejected(self.venue, feed, "schema")]
+            out = self._refuse(reply, "schema")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            out = [Rejected(self.venue, feed, "not_json")]
+            out = self._refuse(reply, "not_json")
         except (ValueError, OverflowError, ZeroDivisionError):
-            out = [Rejected(self.venue, feed, "bad_number")]
+            out = self._refuse(reply, "bad_number")
         if not usable:
-            reason = "http" if reply.status != 200 else "too_large"
-            out = [Rejected(self.venue, feed, reason)]
+            out = self._refuse(reply, "http" if reply.status != 200 else "too_large")
         if request is not None:
             if any(type(event) is Rejected for event in out):
                 self.requests.failed(request, reply.at)
@@ -329,12 +342,8 @@ class Codec(ABC):
         """The events of one successful HTTP answer. May raise what `reply` catches."""
 
     @abstractmethod
-    def _subscribe(self, streams: list[Stream]) -> list[str]:
-        """The messages that subscribe these streams of one feed."""
-
-    @abstractmethod
-    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
-        """The messages that end these streams of one feed."""
+    def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
+        """The text that begins or ends these streams; `number` is its own among all sent."""
 
     def _resync(self, symbol: str, at: int) -> Out:
         """Subscribe the symbol's book anew, so that the venue sends a snapshot in the channel."""
@@ -351,8 +360,7 @@ class Codec(ABC):
                 stream.resync_ns = min(pause, int(REPAIR_PATIENCE_MAX_S * NS))
                 stream.resync_at = at + stream.resync_ns
                 stream.since = at
-                out += [Send(stream.feed, data) for data in self._unsubscribe([stream])]
-                out += [Send(stream.feed, data) for data in self._subscribe([stream])]
+                out += self._renew(stream)
         return out
 
     def _forget_book(self, symbol: str) -> None:  # noqa: B027  (not every venue has one)
@@ -379,11 +387,44 @@ class Codec(ABC):
             out += self._join(feed, at)
         return out
 
-    def _heard(self, stream: Stream, at: int) -> Out:  # noqa: ARG002
-        """Note that a stream spoke. Kept out of the hot path unless it had been silent."""
+    def _add(
+        self,
+        topic: str,
+        symbol: str,
+        channel: str,
+        feed: str,
+        *,
+        patience_s: float | None = STREAM_PATIENCE_S,
+    ) -> Stream:
+        """A stream to subscribe, of one symbol, or ("") of more than one."""
+        name = self._name(symbol) if symbol else ""
+        patience_ns = None if patience_s is None else int(patience_s * NS)
+        self.streams[topic] = stream = Stream(topic, symbol, name, channel, feed, patience_ns)
+        return stream
+
+    def _hear(self, stream: Stream, at: int) -> Out:
+        """Note that a stream spoke, and say so if it had been silent."""
+        stream.heard_at = at
+        stream.messages += 1
+        if not stream.silent:
+            return []
         stream.silent = False
         stream.repair_ns = 0
         return [Silence(stream.instrument, stream.channel, None)]
+
+    def _refuse(self, heard: Frame | Reply, *reasons: str) -> Out:
+        """One refusal for each reason found in a message."""
+        feed = heard.feed if isinstance(heard, Frame) else f"{self.venue}.http"
+        return [Rejected(self.venue, feed, reason) for reason in dict.fromkeys(reasons)]
+
+    def _send(self, operation: Operation, streams: list[Stream]) -> Out:
+        """The messages that begin or end these streams of one feed."""
+        out: Out = []
+        for start in range(0, len(streams), self.batch_max):
+            batch = streams[start : start + self.batch_max]
+            self._sent += 1
+            out.append(Send(batch[0].feed, self._message(operation, batch, self._sent)))
+        return out
 
     def _name(self, symbol: str) -> str:
         return f"{self.venue}:{symbol}"
@@ -413,8 +454,12 @@ class Codec(ABC):
             return []
         return [
             *(Syncing(stream.instrument) for stream in joining if stream.channel == "book"),
-            *(Send(feed, data) for data in self._subscribe(joining)),
+            *self._send("subscribe", joining),
         ]
+
+    def _renew(self, stream: Stream) -> Out:
+        """End a stream and begin it anew."""
+        return [*self._send("unsubscribe", [stream]), *self._send("subscribe", [stream])]
 
     def _watch(self, stream: Stream, at: int) -> Out:
         """Report a stream that is silent beyond its patience, and try to revive it."""
@@ -443,14 +488,27 @@ class Codec(ABC):
             for mate in mates:  # one closing revives them all
                 mate.repair_at = at
             return [*out, Close(stream.feed, "silent")]
-        out += [Send(stream.feed, data) for data in self._unsubscribe([stream])]
-        out += [Send(stream.feed, data) for data in self._subscribe([stream])]
-        return out
+        return out + self._renew(stream)
 
 
 def is_positive(*numbers: float) -> bool:
     """Whether all are finite and above zero; NaN is not."""
     return all(0.0 < number < inf for number in numbers)
+
+
+def is_ladder(tiers: Sequence[Tier]) -> bool:
+    """Whether margin tiers rise from zero without hole or overlap, with rates that can be."""
+    return (
+        bool(tiers)
+        and [tier.floor for tier in tiers] == [0.0, *(tier.cap for tier in tiers[:-1])]
+        and all(
+            (tier.cap is None or tier.floor < tier.cap < inf)
+            and 0.0 < tier.rate < 1.0
+            and 0.0 <= tier.deduction < inf
+            and 1.0 <= tier.max_leverage < inf
+            for tier in tiers
+        )
+    )
 
 
 def multiplier_of(base: str) -> tuple[str, float]:

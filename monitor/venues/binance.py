@@ -33,28 +33,30 @@ from monitor.events import (
     Liquidation,
     MarkPrice,
     OpenInterest,
-    Rejected,
     Reply,
+    Taker,
     Tier,
     Trade,
     Transfer,
 )
 from monitor.venues.base import (
+    INTEREST_MAX,
+    MS,
     STREAM_PATIENCE_S,
     Codec,
     FeedSpec,
     HttpSpec,
+    Operation,
     Out,
     Recorded,
     Stream,
     TimeMs,
+    is_ladder,
     is_positive,
     multiplier_of,
     per_8h,
     spread,
 )
-
-MS: Final = 1_000_000
 
 SNAPSHOT_WEIGHTS: Final = ((5, 2), (10, 2), (20, 2), (50, 2), (100, 5), (500, 10), (1000, 20))
 """The limits of levels that ``/fapi/v1/depth`` takes, and their request weights."""
@@ -67,9 +69,6 @@ PENDING_MAX: Final = 1_000
 
 A snapshot is as new as its answer, so that older updates than these are of no use.
 """
-
-SUBSCRIBE_MAX: Final = 100
-"""Streams in one SUBSCRIBE; the venue's limit of 1024 a connection is far above our use."""
 
 STREAMS_MAX: Final = 200
 """Streams on one socket: the venue documents 1024, older pages said 200 (exchanges.md 1a)."""
@@ -267,6 +266,7 @@ class Binance(Codec):
     """Codec of Binance USD-M."""
 
     venue = "binance"
+    batch_max = 100  # the venue documents no limit but that of a connection
     recorded = Recorded(
         socket=r"^wss://fstream\.binance\.com",
         message=rb'\{"(?:stream|e)":.*?"s":"([A-Z0-9]+)"',
@@ -300,7 +300,6 @@ class Binance(Codec):
         self._interests: dict[str, Stream] = {}
         self._intervals: dict[str, float] | None = None
         self._aggregated: set[str] = set()
-        self._next_id = 0
         self._poll_s = max(
             config.open_interest_interval_s or DEFAULT_POLL_S, len(self.assets) / POLLS_PER_S
         )
@@ -313,15 +312,15 @@ class Binance(Codec):
             book = self._add(f"{topic}@depth@100ms", symbol, "book", public[symbol])
             self._books[symbol] = (book, Chain())
             self._trades[symbol] = self._add(
-                f"{topic}@aggTrade", symbol, "trades", market[symbol], quiet=True
+                f"{topic}@aggTrade", symbol, "trades", market[symbol], patience_s=None
             )
             self._marks[symbol] = self._add(f"{topic}@markPrice@1s", symbol, "mark", market[symbol])
             self._forced[symbol] = self._add(
-                f"{topic}@forceOrder", symbol, "liquidations", market[symbol], quiet=True
+                f"{topic}@forceOrder", symbol, "liquidations", market[symbol], patience_s=None
             )
             self._interests[symbol] = self._poll_open_interest(symbol)
         if self.assets:
-            self._add("!contractInfo", "", "contracts", "binance.market.0", quiet=True)
+            self._add("!contractInfo", "", "contracts", "binance.market.0", patience_s=None)
         every = config.instruments_interval_s
         self.requests.every(Fetch(self.venue, "instruments", "/fapi/v1/exchangeInfo"), every)
         self.requests.every(Fetch(self.venue, "funding_info", "/fapi/v1/fundingInfo"), every)
@@ -359,12 +358,16 @@ class Binance(Codec):
         control = _control.decode(frame.data)
         error, data = bytes(control.error), bytes(control.data)
         if error not in {b"", b"null"}:
-            return [Rejected(self.venue, frame.feed, "refused")]
+            return self._refuse(frame, "refused")
         if not data and control.e is None and control.id is not None:
             return []
         kind = _kind.decode(data).e if data.startswith(b"{") else control.e
         reason = "schema" if kind in _KNOWN or kind is None else "unknown_kind"
-        return [Rejected(self.venue, frame.feed, reason)]
+        return self._refuse(frame, reason)
+
+    def _known(self, streams: dict[str, Stream], symbol: str, st: int) -> Stream | None:
+        """The stream of a symbol that is ours and whose specification is known."""
+        return streams.get(symbol) if st == 1 and symbol in self.instruments else None
 
     def _foreign(self, symbol: str, st: int, frame: Frame) -> Out:
         """Why an event about a symbol that is not ours is refused.
@@ -373,16 +376,14 @@ class Binance(Codec):
         """
         coin = st == 2 or symbol.endswith("_PERP") or "USD_" in symbol
         reason = "foreign_margin" if coin else "unknown_symbol"
-        return [Rejected(self.venue, frame.feed, reason)]
+        return self._refuse(frame, reason)
 
     def _depth(self, update: DepthUpdate, frame: Frame) -> Out:
         entry = self._books.get(update.s)
         if entry is None or update.st != 1 or update.s not in self.instruments:
             return self._foreign(update.s, update.st, frame)
         stream, chain = entry
-        stream.heard_at = frame.at
-        stream.messages += 1
-        out: Out = self._heard(stream, frame.at) if stream.silent else []
+        out = self._hear(stream, frame.at)
         if chain.pending is None:
             if update.pu == chain.last or (chain.joining and self._covers(update, chain.last)):
                 chain.last, chain.joining = update.u, False
@@ -395,33 +396,33 @@ class Binance(Codec):
         chain.pending.append(update)
         if len(chain.pending) > PENDING_MAX:
             chain.pending = chain.pending[PENDING_MAX // 2 :]
-            out.append(Rejected(self.venue, frame.feed, "overflow"))
+            out += self._refuse(frame, "overflow")
         if len(chain.pending) == 1:
             out += self._resync(update.s, frame.at)
         return out
 
     def _trade(self, trade: AggTrade | RawTrade, frame: Frame) -> Out:
-        stream = self._trades.get(trade.s)
-        if stream is None or trade.st != 1:
+        stream = self._known(self._trades, trade.s, trade.st)
+        if stream is None:
             return self._foreign(trade.s, trade.st, frame)
         if not is_positive(trade.p, trade.q):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
-        stream.heard_at = frame.at
-        stream.messages += 1
-        taker: Literal["buy", "sell"] = "sell" if trade.m else "buy"
-        return [Trade(stream.instrument, trade.T * MS, trade.p, trade.q, taker)]
+            return self._refuse(frame, "bad_number")
+        out = self._hear(stream, frame.at)
+        taker: Taker = "sell" if trade.m else "buy"
+        out.append(Trade(stream.instrument, trade.T * MS, trade.p, trade.q, taker))
+        return out
 
     def _raw_trade(self, trade: RawTrade, frame: Frame) -> Out:
         if trade.X == "MARKET":
             # Where both streams are recorded, the aggregated one already has this trade.
             return [] if trade.s in self._aggregated else self._trade(trade, frame)
-        stream = self._trades.get(trade.s)
-        if stream is None or trade.st != 1:
+        stream = self._known(self._trades, trade.s, trade.st)
+        if stream is None:
             return self._foreign(trade.s, trade.st, frame)
         if trade.X == "NA":  # no counterparty: price and quantity are 0
             return []
         if not is_positive(trade.p, trade.q):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
+            return self._refuse(frame, "bad_number")
         kind: Literal["insurance_fund", "adl", "other"] = "other"
         if trade.X == "INSURANCE_FUND":
             kind = "insurance_fund"
@@ -430,21 +431,18 @@ class Binance(Codec):
         return [Transfer(stream.instrument, trade.T * MS, trade.p, trade.q, kind)]
 
     def _mark(self, update: MarkPriceUpdate, frame: Frame) -> Out:
-        stream = self._marks.get(update.s)
-        if stream is None or update.st != 1:
+        stream = self._known(self._marks, update.s, update.st)
+        if stream is None:
             return self._foreign(update.s, update.st, frame)
         index = float(update.i) if update.i else None
         rate = float(update.r) if update.r else None
         if not is_positive(update.p) or not (index is None or is_positive(index)):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
+            return self._refuse(frame, "bad_number")
         if rate is not None and not abs(rate) < 1:
-            return [Rejected(self.venue, frame.feed, "bad_number")]
-        stream.heard_at = frame.at
-        stream.messages += 1
-        out: Out = self._heard(stream, frame.at) if stream.silent else []
+            return self._refuse(frame, "bad_number")
+        out = self._hear(stream, frame.at)
         out.append(MarkPrice(stream.instrument, update.E * MS, update.p, index))
-        instrument = self.instruments.get(update.s)
-        hours = instrument.funding_interval_hours if instrument else None
+        hours = self.instruments[update.s].funding_interval_hours
         if rate is not None and update.T and hours:
             out.append(
                 Funding(stream.instrument, update.E * MS, per_8h(rate, hours), hours, update.T * MS)
@@ -453,16 +451,15 @@ class Binance(Codec):
 
     def _force(self, event: ForceOrder, frame: Frame) -> Out:
         order = event.o
-        stream = self._forced.get(order.s)
-        if stream is None or event.st != 1:
+        stream = self._known(self._forced, order.s, event.st)
+        if stream is None:
             return self._foreign(order.s, event.st, frame)
-        stream.heard_at = frame.at
-        stream.messages += 1
+        out = self._hear(stream, frame.at)
         if order.z == 0:  # nothing filled yet
-            return []
+            return out
         if not is_positive(order.p, order.ap, order.z, order.z * order.ap):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
-        return [
+            return self._refuse(frame, "bad_number")
+        out.append(
             Liquidation(
                 instrument=stream.instrument,
                 sent_at=order.T * MS,
@@ -475,7 +472,8 @@ class Binance(Codec):
                 completeness="sampled_1s",
                 raw_side=order.S,
             )
-        ]
+        )
+        return out
 
     def _brackets(self, info: ContractInfo, frame: Frame) -> Out:
         """New margin tiers; the only public source of them."""
@@ -483,9 +481,9 @@ class Binance(Codec):
         if instrument is None or info.st != 1 or not info.bks:
             return []
         rows = sorted(info.bks, key=lambda bracket: bracket.bnf)
-        if not all(is_positive(b.mmr, b.bnc, b.ma) and b.bnf >= 0 and b.cf >= 0 for b in rows):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
         tiers = tuple(Tier(b.bnf, b.bnc, b.mmr, b.cf, b.ma) for b in rows)
+        if not is_ladder(tiers):
+            return self._refuse(frame, "bad_number")
         return self._list([msgspec.structs.replace(instrument, tiers=tiers)], frame.at)
 
     # ------------------------------------------------------------------------------ replies
@@ -502,18 +500,18 @@ class Binance(Codec):
             case "funding_info":
                 rows = _funding_info.decode(reply.data)
                 if not all(is_positive(row.fundingIntervalHours) for row in rows):
-                    return [Rejected(self.venue, "binance.http", "bad_number")]
+                    return self._refuse(reply, "bad_number")
                 self._intervals = {row.symbol: row.fundingIntervalHours for row in rows}
                 return self._list(
                     [self._with_interval(known) for known in self.instruments.values()], reply.at
                 )
             case _:
-                return [Rejected(self.venue, "binance.http", "unknown_kind")]
+                return self._refuse(reply, "unknown_kind")
 
     def _snapshot(self, symbol: str, reply: Reply) -> Out:
         entry = self._books.get(symbol)
         if entry is None or symbol not in self.instruments:
-            return [Rejected(self.venue, "binance.http", "unknown_symbol")]
+            return self._refuse(reply, "unknown_symbol")
         stream, chain = entry
         if chain.pending is None or not stream.active:
             return []  # in sequence already, or nothing would keep it true
@@ -546,13 +544,13 @@ class Binance(Codec):
         stream = self._interests.get(symbol)
         interest = _open_interest.decode(reply.data)
         if stream is None or interest.symbol != symbol:
-            return [Rejected(self.venue, "binance.http", "unknown_symbol")]
-        if not 0 <= interest.openInterest < 1e15:
-            return [Rejected(self.venue, "binance.http", "bad_number")]
-        stream.heard_at = reply.at
-        stream.messages += 1
-        out: Out = self._heard(stream, reply.at) if stream.silent else []
-        out.append(OpenInterest(stream.instrument, interest.time * MS, interest.openInterest, None))
+            return self._refuse(reply, "unknown_symbol")
+        if not 0 <= interest.openInterest < INTEREST_MAX:
+            return self._refuse(reply, "bad_number")
+        out = self._hear(stream, reply.at)
+        if symbol in self.instruments:  # the list of instruments may come after the first poll
+            name, sent_at = stream.instrument, interest.time * MS
+            out.append(OpenInterest(name, sent_at, interest.openInterest, None))
         return out
 
     def _instruments(self, reply: Reply) -> Out:
@@ -566,8 +564,12 @@ class Binance(Codec):
                 continue
             tick, step = float(price.tickSize), float(lot.stepSize)
             fee = float(row.liquidationFee) if row.liquidationFee else None
-            if not 1e-12 < tick < 1e12 or not is_positive(step) or not (fee is None or fee < 1):
-                return [Rejected(self.venue, "binance.http", "bad_number")]
+            if (
+                not 1e-12 < tick < 1e12
+                or not is_positive(step)
+                or not (fee is None or 0 <= fee < 1)
+            ):
+                return self._refuse(reply, "bad_number")
             before = self.instruments.get(row.symbol)
             listed.append(
                 self._with_interval(
@@ -591,20 +593,13 @@ class Binance(Codec):
 
     # ------------------------------------------------------------------------------ private
 
-    def _add(
-        self, topic: str, symbol: str, channel: str, feed: str, *, quiet: bool = False
-    ) -> Stream:
-        patience = None if quiet else int(STREAM_PATIENCE_S * NS)
-        name = self._name(symbol) if symbol else ""
-        stream = Stream(topic, symbol, name, channel, feed, patience)
-        self.streams[topic] = stream
-        return stream
-
     def _poll_open_interest(self, symbol: str) -> Stream:
         path = f"/fapi/v1/openInterest?symbol={symbol}"
         self.requests.every(Fetch(self.venue, f"open_interest:{symbol}", path), self._poll_s)
-        stream = self._add(f"GET {path}", symbol, "open_interest", "binance.http")
-        stream.patience_ns = int(max(STREAM_PATIENCE_S, 12 * self._poll_s) * NS)
+        patience_s = max(STREAM_PATIENCE_S, 12 * self._poll_s)
+        stream = self._add(
+            f"GET {path}", symbol, "open_interest", "binance.http", patience_s=patience_s
+        )
         stream.active = True
         return stream
 
@@ -632,21 +627,7 @@ class Binance(Codec):
         path = f"/fapi/v1/depth?symbol={symbol}&limit={self._levels}"
         return Fetch(self.venue, f"depth:{symbol}", path, weight=self._levels_weight)
 
-    def _subscribe(self, streams: list[Stream]) -> list[str]:
-        return self._request("SUBSCRIBE", streams)
-
-    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
-        return self._request("UNSUBSCRIBE", streams)
-
-    def _request(self, method: str, streams: list[Stream]) -> list[str]:
+    def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         topics = [stream.topic for stream in streams]
-        messages = []
-        for start in range(0, len(topics), SUBSCRIBE_MAX):
-            self._next_id += 1
-            request = {
-                "method": method,
-                "params": topics[start : start + SUBSCRIBE_MAX],
-                "id": self._next_id,
-            }
-            messages.append(msgspec.json.encode(request).decode())
-        return messages
+        request = {"method": operation.upper(), "params": topics, "id": number}
+        return msgspec.json.encode(request).decode()

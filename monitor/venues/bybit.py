@@ -24,7 +24,6 @@ from msgspec import Struct
 
 from monitor.config import VenueConfig
 from monitor.events import (
-    NS,
     BookDelta,
     BookSnapshot,
     Fetch,
@@ -36,9 +35,7 @@ from monitor.events import (
     Liquidation,
     MarkPrice,
     OpenInterest,
-    Rejected,
     Reply,
-    Send,
     Side,
     Taker,
     Tier,
@@ -46,27 +43,27 @@ from monitor.events import (
     Transfer,
 )
 from monitor.venues.base import (
+    INTEREST_MAX,
+    MS,
     STREAM_PATIENCE_S,
+    TIME_MS_MAX,
     Codec,
     FeedSpec,
     HttpSpec,
+    Operation,
     Out,
     Recorded,
     Stream,
     TimeMs,
+    is_ladder,
     is_positive,
     multiplier_of,
     per_8h,
     spread,
 )
 
-MS: Final = 1_000_000
-
 ARGUMENTS_MAX: Final = 20_000
 """Characters of topics on one connection; the venue refuses more than 21,000."""
-
-SUBSCRIBE_MAX: Final = 10
-"""Topics in one request. One bad topic fails its whole request, so they are small."""
 
 ASKED_MAX: Final = 1_000
 """Unanswered subscribe requests remembered; more than a connection ever makes."""
@@ -74,14 +71,16 @@ ASKED_MAX: Final = 1_000
 PAGES_MAX: Final = 20
 """Pages of the instrument list followed; at 1000 rows a page there is one."""
 
-INTEREST_MAX: Final = 1e15
-"""A larger open interest is not one."""
+PATIENCE_S: Final[dict[str, float | None]] = {
+    "book": STREAM_PATIENCE_S,
+    "trades": None,
+    "ticker": STREAM_PATIENCE_S,
+    "liquidations": None,
+}
+"""How long each channel may be quiet; None for as long as it likes."""
 
-TIME_MS_MAX: Final = 1 << 43
-"""As in `TimeMs`."""
-
-PERCENT_FROM: Final = 0.1
-"""A first tier's maintenance margin from here on is in percent, not a fraction."""
+DEPTHS: Final = (1, 50, 200, 1000)
+"""Levels a side that the venue offers."""
 
 SETTLED: Final = frozenset({"USDT", "USDC"})
 """Coins that count as one dollar."""
@@ -293,6 +292,7 @@ class Bybit(Codec):
     """Codec of Bybit's linear (USDT and USDC) contracts."""
 
     venue = "bybit"
+    batch_max = 10  # one bad topic fails its whole request, so they are small
     resync_pause_s = 2.0
     recorded = Recorded(
         socket=r"^wss://stream\.bybit\.com/v5/public/linear",
@@ -306,6 +306,8 @@ class Bybit(Codec):
 
     def __init__(self, config: VenueConfig, known: Iterable[Instrument]) -> None:
         super().__init__(config, known)
+        wanted = config.book_depth
+        self._depth = next((depth for depth in DEPTHS if depth >= wanted), DEPTHS[-1])
         longest = max((self._length(symbol) for symbol in self.assets), default=1)
         per_feed = max(1, min(config.symbols_per_socket, ARGUMENTS_MAX // longest))
         feeds = spread(self.assets, per_feed=per_feed, prefix="bybit.linear")
@@ -320,10 +322,10 @@ class Bybit(Codec):
         self._trades: dict[str, Stream] = {}
         self._forced: dict[str, Stream] = {}
         self._asked: dict[str, list[str]] = {}
-        self._next_id = 0
         for symbol, feed in feeds.items():
             book, trades, ticker, forced = (
-                self._add(topic, symbol, channel, feed) for channel, topic in self._topics(symbol)
+                self._add(topic, symbol, channel, feed, patience_s=PATIENCE_S[channel])
+                for channel, topic in self._topics(symbol)
             )
             self._books[symbol] = (book, Chain())
             self._tickers[symbol] = (ticker, Quote())
@@ -367,17 +369,10 @@ class Bybit(Codec):
         # One bad topic failed them all: ask for each alone, so that only the bad one is missing.
         streams = [self.streams[topic] for topic in topics if topic in self.streams]
         retried = [stream for stream in streams if stream.active and stream.feed == frame.feed]
-        return [
-            *self._refuse(frame, "refused"),
-            *(Send(frame.feed, data) for one in retried for data in self._subscribe([one])),
-        ]
-
-    def _refuse(self, frame: Frame, reason: str) -> Out:
-        return [Rejected(self.venue, frame.feed, reason)]
-
-    def _refuse_each(self, frame: Frame, reasons: list[str]) -> Out:
-        """One refusal for each reason found in a message of many rows."""
-        return [Rejected(self.venue, frame.feed, reason) for reason in dict.fromkeys(reasons)]
+        out = self._refuse(frame, "refused")
+        for stream in retried:
+            out += self._send("subscribe", [stream])
+        return out
 
     def _book(self, frame: Frame) -> Out:
         message = _book.decode(frame.data)
@@ -402,9 +397,7 @@ class Bybit(Codec):
         elif depth < max(chain.depth, 1):
             return []  # a deeper topic is followed
         chain.depth, chain.last = depth, update.u
-        stream.heard_at = frame.at
-        stream.messages += 1
-        out: Out = self._heard(stream, frame.at) if stream.silent else []
+        out = self._hear(stream, frame.at)
         name, sent_at = stream.instrument, (message.cts or message.ts) * MS
         if whole:
             out.append(BookSnapshot(name, sent_at, update.b, update.a, depth, maintained=True))
@@ -426,7 +419,7 @@ class Bybit(Codec):
         if not quote.merge(fields):
             return self._refuse(frame, "bad_number")
         self._tickers[fields.symbol] = (stream, quote)
-        out = self._hear(stream, frame)
+        out = self._hear(stream, frame.at)
         name, sent_at = stream.instrument, message.ts * MS
         if fields.markPrice or fields.indexPrice:
             out.append(MarkPrice(name, sent_at, quote.mark, quote.index))
@@ -455,13 +448,13 @@ class Bybit(Codec):
             elif taker is None:
                 reasons.append("unknown_kind")
             else:
-                out += self._hear(stream, frame)
+                out += self._hear(stream, frame.at)
                 name, sent_at = stream.instrument, row.T * MS
                 if row.BT:  # agreed off the book
                     out.append(Transfer(name, sent_at, row.p, row.v, "block"))
                 else:
                     out.append(Trade(name, sent_at, row.p, row.v, taker))
-        return out + self._refuse_each(frame, reasons) if reasons else out
+        return out + self._refuse(frame, *reasons) if reasons else out
 
     def _liquidation(self, frame: Frame) -> Out:
         out: Out = []
@@ -476,7 +469,7 @@ class Bybit(Codec):
             elif side is None:
                 reasons.append("unknown_kind")
             else:
-                out += self._hear(stream, frame)
+                out += self._hear(stream, frame.at)
                 out.append(
                     Liquidation(
                         instrument=stream.instrument,
@@ -491,7 +484,7 @@ class Bybit(Codec):
                         raw_side=row.S,
                     )
                 )
-        return out + self._refuse_each(frame, reasons)
+        return out + self._refuse(frame, *reasons)
 
     # ------------------------------------------------------------------------------ replies
 
@@ -499,19 +492,16 @@ class Bybit(Codec):
         kind, _, rest = reply.key.partition(":")
         answer = _answer.decode(reply.data)
         if answer.retCode != 0:  # with HTTP status 200
-            return self._refuse_reply("http")
+            return self._refuse(reply, "http")
         match kind:
             case "instruments":
-                return self._instruments(answer.result, int(rest or 1), reply.at)
+                return self._instruments(answer.result, int(rest or 1), reply)
             case "tiers":
-                return self._tiers(answer.result, rest, reply.at)
+                return self._tiers(answer.result, rest, reply)
             case _:
-                return self._refuse_reply("unknown_kind")
+                return self._refuse(reply, "unknown_kind")
 
-    def _refuse_reply(self, reason: str) -> Out:
-        return [Rejected(self.venue, "bybit.http", reason)]
-
-    def _instruments(self, result: msgspec.Raw, page: int, at: int) -> Out:
+    def _instruments(self, result: msgspec.Raw, page: int, reply: Reply) -> Out:
         answer = _instrument_page.decode(result)
         listed: list[Instrument] = []
         out: Out = []
@@ -520,12 +510,12 @@ class Bybit(Codec):
                 continue
             row = _instrument_row.decode(raw)
             if row.contractType not in {"LinearPerpetual", "LinearFutures"}:
-                out += self._refuse_reply("unknown_kind")
+                out += self._refuse(reply, "unknown_kind")
             elif not is_positive(row.priceFilter.tickSize, row.lotSizeFilter.qtyStep):
-                out += self._refuse_reply("bad_number")
+                out += self._refuse(reply, "bad_number")
             elif row.settleCoin in SETTLED:
                 listed.append(self._instrument(row))
-        out += self._list(listed, at)
+        out += self._list(listed, reply.at)
         every = self.config.instruments_interval_s
         for instrument in listed:
             path = f"/v5/market/risk-limit?category=linear&symbol={instrument.symbol}"
@@ -533,7 +523,7 @@ class Bybit(Codec):
         if answer.nextPageCursor and page < PAGES_MAX:
             cursor = parse.quote(answer.nextPageCursor, safe="%")  # it comes encoded
             path = f"{self._instruments_path}&cursor={cursor}"
-            self.requests.once(Fetch(self.venue, f"instruments:{page + 1}", path), at)
+            self.requests.once(Fetch(self.venue, f"instruments:{page + 1}", path), reply.at)
         return out
 
     def _instrument(self, row: InstrumentRow) -> Instrument:
@@ -555,30 +545,30 @@ class Bybit(Codec):
             tiers=before.tiers if before else (),
         )
 
-    def _tiers(self, result: msgspec.Raw, symbol: str, at: int) -> Out:
+    def _tiers(self, result: msgspec.Raw, symbol: str, reply: Reply) -> Out:
         instrument = self.instruments.get(symbol)
         rows = [row for row in _tier_list.decode(result).list if row.symbol == symbol]
         if instrument is None or not rows:
-            return self._refuse_reply("unknown_symbol")
+            return self._refuse(reply, "unknown_symbol")
         rows.sort(key=lambda row: row.riskLimitValue)
-        unit = 100.0 if rows[0].maintenanceMargin >= PERCENT_FROM else 1.0
+        # Percent in the documents, fractions live; a fraction is below the initial margin.
+        unit = 100.0 if rows[0].maintenanceMargin * rows[0].maxLeverage >= 1.0 else 1.0
         tiers: list[Tier] = []
         floor = 0.0
         for row in rows:
             rate, deduction = row.maintenanceMargin / unit, float(row.mmDeduction or 0)
-            good = is_positive(rate, row.maxLeverage, row.riskLimitValue) and rate < 1
-            if not (good and row.riskLimitValue > floor and 0 <= deduction < math.inf):
-                return self._refuse_reply("bad_number")
             tiers.append(Tier(floor, row.riskLimitValue, rate, deduction, row.maxLeverage))
             floor = row.riskLimitValue
-        return self._list([msgspec.structs.replace(instrument, tiers=tuple(tiers))], at)
+        if not is_ladder(tiers):
+            return self._refuse(reply, "bad_number")
+        return self._list([msgspec.structs.replace(instrument, tiers=tuple(tiers))], reply.at)
 
     # ------------------------------------------------------------------------------ private
 
     def _topics(self, symbol: str) -> list[tuple[str, str]]:
         """Channel and topic of everything subscribed for a symbol."""
         return [
-            ("book", f"orderbook.{self.config.book_depth}.{symbol}"),
+            ("book", f"orderbook.{self._depth}.{symbol}"),
             ("trades", f"publicTrade.{symbol}"),
             ("ticker", f"tickers.{symbol}"),
             ("liquidations", f"allLiquidation.{symbol}"),
@@ -587,18 +577,6 @@ class Bybit(Codec):
     def _length(self, symbol: str) -> int:
         """Characters a symbol takes of a connection's budget, with quotes and commas."""
         return sum(len(topic) + 3 for _, topic in self._topics(symbol))
-
-    def _add(self, topic: str, symbol: str, channel: str, feed: str) -> Stream:
-        quiet = channel in {"trades", "liquidations"}
-        patience = None if quiet else int(STREAM_PATIENCE_S * NS)
-        stream = Stream(topic, symbol, self._name(symbol), channel, feed, patience)
-        self.streams[topic] = stream
-        return stream
-
-    def _hear(self, stream: Stream, frame: Frame) -> Out:
-        stream.heard_at = frame.at
-        stream.messages += 1
-        return self._heard(stream, frame.at) if stream.silent else []
 
     def _forget_book(self, symbol: str) -> None:
         if symbol in self._books:
@@ -610,22 +588,11 @@ class Bybit(Codec):
                 self._books[symbol] = (stream, Chain())
                 self._tickers[symbol] = (self._tickers[symbol][0], Quote())
 
-    def _subscribe(self, streams: list[Stream]) -> list[str]:
-        return self._request("subscribe", streams)
-
-    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
-        return self._request("unsubscribe", streams)
-
-    def _request(self, operation: str, streams: list[Stream]) -> list[str]:
+    def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         topics = [stream.topic for stream in streams]
-        messages = []
-        for start in range(0, len(topics), SUBSCRIBE_MAX):
-            arguments = topics[start : start + SUBSCRIBE_MAX]
-            self._next_id += 1
-            if operation == "subscribe" and len(arguments) > 1:
-                if len(self._asked) >= ASKED_MAX:
-                    del self._asked[next(iter(self._asked))]
-                self._asked[str(self._next_id)] = arguments
-            request = {"req_id": str(self._next_id), "op": operation, "args": arguments}
-            messages.append(msgspec.json.encode(request).decode())
-        return messages
+        if operation == "subscribe" and len(topics) > 1:
+            if len(self._asked) >= ASKED_MAX:
+                del self._asked[next(iter(self._asked))]
+            self._asked[str(number)] = topics
+        request = {"req_id": str(number), "op": operation, "args": topics}
+        return msgspec.json.encode(request).decode()

@@ -14,7 +14,6 @@ vault is known to hold, and are no liquidations.
 import re
 from collections import deque
 from collections.abc import Iterable
-from itertools import pairwise
 from math import inf
 from typing import Final, Literal, TypeAlias
 
@@ -33,27 +32,30 @@ from monitor.events import (
     Liquidation,
     MarkPrice,
     OpenInterest,
-    Rejected,
     Reply,
     Side,
+    Taker,
     Tier,
     Trade,
 )
 from monitor.venues.base import (
+    INTEREST_MAX,
+    MS,
     STREAM_PATIENCE_S,
     Codec,
     FeedSpec,
     HttpSpec,
+    Operation,
     Out,
     Recorded,
     Stream,
     TimeMs,
+    is_ladder,
     is_positive,
     per_8h,
     spread,
 )
 
-MS: Final = 1_000_000
 HOUR_NS: Final = 3600 * NS
 
 BOOK_DEPTH: Final = 20
@@ -62,8 +64,12 @@ BOOK_DEPTH: Final = 20
 SOCKETS_MAX, SUBSCRIPTIONS_MAX = 10, 1000
 """What one address may have open (exchanges.md 4a)."""
 
-CHANNELS: Final = (("l2Book", "book"), ("trades", "trades"), ("activeAssetCtx", "mark"))
-"""Our subscriptions of each coin, and what they carry."""
+CHANNELS: Final = (
+    ("l2Book", "book", STREAM_PATIENCE_S),
+    ("trades", "trades", None),
+    ("activeAssetCtx", "mark", STREAM_PATIENCE_S),
+)
+"""Our subscriptions of each coin, what they carry, and how long they may be quiet."""
 
 SEND_INTERVAL_S: Final = 0.04
 """Per socket: the venue allows 2000 messages a minute over all sockets of an address."""
@@ -251,7 +257,10 @@ class Hyperliquid(Codec):
         self._key_order: deque[tuple[int, str, int]] = deque()
         self._held: dict[tuple[str, str], tuple[float, int]] = {}
         for symbol, feed in feeds.items():
-            book, trades, mark = (self._add(*kinds, symbol, feed) for kinds in CHANNELS)
+            book, trades, mark = (
+                self._add(f"{kind}:{symbol}", symbol, channel, feed, patience_s=patience_s)
+                for kind, channel, patience_s in CHANNELS
+            )
             self._coins[symbol] = Coin(book, trades, mark)
         for dex in dict.fromkeys(symbol.rpartition(":")[0] for symbol in self.assets):
             self.requests.every(_meta_request(dex), config.instruments_interval_s)
@@ -277,7 +286,7 @@ class Hyperliquid(Codec):
             case ErrorMessage():
                 if event.data.startswith("Already subscribed"):
                     return []
-                return [Rejected(self.venue, frame.feed, "refused")]
+                return self._refuse(frame, "refused")
             case _:
                 return []
 
@@ -287,20 +296,20 @@ class Hyperliquid(Codec):
         if channel in UNUSED:
             return []
         reason = "schema" if channel in _KNOWN else "unknown_kind"
-        return [Rejected(self.venue, frame.feed, reason)]
+        return self._refuse(frame, reason)
 
     def _book(self, data: BookData, frame: Frame) -> Out:
         coin = self._coins.get(data.coin)
         if coin is None or data.coin not in self.instruments:
-            return [Rejected(self.venue, frame.feed, "unknown_symbol")]
+            return self._refuse(frame, "unknown_symbol")
         if data.fast:  # a shallower variant under the same name
             return []
         if data.time < coin.book_time:
-            return [Rejected(self.venue, frame.feed, "stale")]
+            return self._refuse(frame, "stale")
         sides: list[list[Level]] = []
         for levels in data.levels:
             if not all(is_positive(level.px, level.sz) for level in levels):
-                return [Rejected(self.venue, frame.feed, "bad_number")]
+                return self._refuse(frame, "bad_number")
             sides.append([(level.px, level.sz) for level in levels])
         coin.book_time = data.time
         return [
@@ -318,28 +327,28 @@ class Hyperliquid(Codec):
     def _trades(self, rows: list[TradeRow], frame: Frame) -> Out:
         """Trades; the first message after subscribing replays old ones and is only remembered."""
         out: Out = []
-        reasons: dict[str, None] = {}
+        reasons: list[str] = []
         first = [
             name
             for name in dict.fromkeys(row.coin for row in rows)
-            if name in self._coins and not self._coins[name].replayed
+            if name in self.instruments and not self._coins[name].replayed
         ]
         for row in rows:
             coin = self._coins.get(row.coin)
-            if coin is None:
-                reasons["unknown_symbol"] = None
+            if coin is None or row.coin not in self.instruments:
+                reasons.append("unknown_symbol")
             elif not is_positive(row.px, row.sz, row.px * row.sz):
-                reasons["bad_number"] = None
+                reasons.append("bad_number")
             elif self._is_new(row) and coin.replayed:
                 out += self._hear(coin.trades, frame.at)
-                taker: Literal["buy", "sell"] = "buy" if row.side == "B" else "sell"
+                taker: Taker = "buy" if row.side == "B" else "sell"
                 name = coin.trades.instrument
                 out.append(Trade(name, row.time * MS, row.px, row.sz, taker))
                 out += self._liquidation(row, name)
         for name in first:
             self._coins[name].replayed = True
             out += self._hear(self._coins[name].trades, frame.at)
-        return [*out, *(Rejected(self.venue, frame.feed, reason) for reason in reasons)]
+        return out + self._refuse(frame, *reasons)
 
     def _liquidation(self, row: TradeRow, instrument: str) -> list[Liquidation]:
         """The takeover that a trade with a liquidator vault is, if it is one.
@@ -379,8 +388,8 @@ class Hyperliquid(Codec):
 
     def _context(self, data: ContextData, frame: Frame) -> Out:
         coin, ctx = self._coins.get(data.coin), data.ctx
-        if coin is None:
-            return [Rejected(self.venue, frame.feed, "unknown_symbol")]
+        if coin is None or data.coin not in self.instruments:
+            return self._refuse(frame, "unknown_symbol")
         prices = [price for price in (ctx.markPx, ctx.oraclePx) if price is not None]
         usd: float | None = None
         if ctx.openInterest is not None and ctx.markPx is not None:
@@ -388,12 +397,12 @@ class Hyperliquid(Codec):
         if (
             not is_positive(*prices)
             or not (ctx.funding is None or abs(ctx.funding) < 1)
-            or not (ctx.openInterest is None or 0 <= ctx.openInterest < 1e15)
+            or not (ctx.openInterest is None or 0 <= ctx.openInterest < INTEREST_MAX)
             or not (usd is None or usd < inf)
         ):
-            return [Rejected(self.venue, frame.feed, "bad_number")]
+            return self._refuse(frame, "bad_number")
         name, at = coin.context.instrument, frame.at
-        out: Out = self._hear(coin.context, at)
+        out = self._hear(coin.context, at)
         if prices:
             out.append(MarkPrice(name, at, ctx.markPx, ctx.oraclePx))
         if ctx.funding is not None:
@@ -408,7 +417,7 @@ class Hyperliquid(Codec):
 
     def _answer(self, reply: Reply) -> Out:
         if reply.key.partition(":")[0] != "meta":
-            return [Rejected(self.venue, "hyperliquid.http", "unknown_kind")]
+            return self._refuse(reply, "unknown_kind")
         meta = _meta.decode(reply.data)
         tables = dict(meta.marginTables)
         listed = []
@@ -417,7 +426,7 @@ class Hyperliquid(Codec):
                 continue
             tiers = _tiers(asset, tables)
             if tiers is None or not 0 <= asset.szDecimals <= 12:
-                return [Rejected(self.venue, "hyperliquid.http", "bad_number")]
+                return self._refuse(reply, "bad_number")
             listed.append(
                 Instrument(
                     name=self._name(asset.name),
@@ -453,18 +462,6 @@ class Hyperliquid(Codec):
                 f"{sockets} sockets, the venue allows {SOCKETS_MAX} an address"
             )
 
-    def _add(self, kind: str, channel: str, symbol: str, feed: str) -> Stream:
-        patience = None if channel == "trades" else int(STREAM_PATIENCE_S * NS)
-        topic = f"{kind}:{symbol}"
-        stream = Stream(topic, symbol, self._name(symbol), channel, feed, patience)
-        self.streams[topic] = stream
-        return stream
-
-    def _hear(self, stream: Stream, at: int) -> Out:
-        stream.heard_at = at
-        stream.messages += 1
-        return self._heard(stream, at) if stream.silent else []
-
     def _is_new(self, row: TradeRow) -> bool:
         """Whether a trade was not sent before; `tid` alone can repeat."""
         key = (row.time, row.coin, row.tid)
@@ -483,23 +480,17 @@ class Hyperliquid(Codec):
         """Nothing to ask for: the next message is the whole book."""
         return []
 
-    def _subscribe(self, streams: list[Stream]) -> list[str]:
-        for stream in streams:
-            coin = self._coins[stream.symbol]
+    def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:  # noqa: ARG002
+        [stream] = streams
+        coin = self._coins[stream.symbol]
+        if operation == "subscribe":
             if stream is coin.trades:
                 coin.replayed = False
             elif stream is coin.book:
                 coin.book_time = 0
-        return [_request("subscribe", stream) for stream in streams]
-
-    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
-        return [_request("unsubscribe", stream) for stream in streams]
-
-
-def _request(method: str, stream: Stream) -> str:
-    kind = stream.topic.partition(":")[0]
-    message = {"method": method, "subscription": {"type": kind, "coin": stream.symbol}}
-    return msgspec.json.encode(message).decode()
+        kind = stream.topic.partition(":")[0]
+        message = {"method": operation, "subscription": {"type": kind, "coin": stream.symbol}}
+        return msgspec.json.encode(message).decode()
 
 
 def _meta_request(dex: str) -> Fetch:
@@ -529,15 +520,10 @@ def _tiers(asset: Asset, tables: dict[int, MarginTable]) -> tuple[Tier, ...] | N
         rows = [(0.0, float(identity))]
     else:
         return ()
-    floors = [floor for floor, _ in rows]
-    leverages = [leverage for _, leverage in rows]
-    rising = all(low < high for low, high in pairwise(floors))
-    if not rows or floors[0] != 0 or not rising or not is_positive(*floors[1:], *leverages):
-        return None
     tiers: list[Tier] = []
     for n, (floor, leverage) in enumerate(rows):
         rate = 1.0 / (2.0 * leverage)
         deduction = tiers[-1].deduction + floor * (rate - tiers[-1].rate) if tiers else 0.0
-        cap = floors[n + 1] if n + 1 < len(rows) else None
+        cap = rows[n + 1][0] if n + 1 < len(rows) else None
         tiers.append(Tier(floor, cap, rate, deduction, leverage))
-    return tuple(tiers)
+    return tuple(tiers) if is_ladder(tiers) else None

@@ -36,30 +36,31 @@ from monitor.events import (
     Liquidation,
     MarkPrice,
     OpenInterest,
-    Rejected,
     Reply,
-    Send,
     Side,
     Taker,
     Tier,
     Trade,
 )
 from monitor.venues.base import (
+    INTEREST_MAX,
+    MS,
     STREAM_PATIENCE_S,
+    TIME_MS_MAX,
     Codec,
     FeedSpec,
     HttpSpec,
+    Operation,
     Out,
     Recorded,
     Stream,
     TimeMs,
+    is_ladder,
     is_positive,
     multiplier_of,
     per_8h,
     spread,
 )
-
-MS: Final = 1_000_000
 
 HOUR_MS: Final = 3_600_000
 
@@ -72,14 +73,8 @@ BOOKS_MAX: Final = 29
 ARGUMENTS_MAX: Final = 60_000
 """Characters of arguments on one connection; the venue refuses more than 64 KB."""
 
-SUBSCRIBE_MAX: Final = 60
-"""Arguments in one request, some 4 KB. The venue allows 480 requests an hour."""
-
 STALE_NS: Final = 60 * NS
 """A liquidation so much older than its subscription comes out of the venue's cache."""
-
-INTEREST_MAX: Final = 1e15
-"""A larger open interest is not one."""
 
 PATIENCE_S: Final[dict[str, float | None]] = {
     "books": 1.5 * STREAM_PATIENCE_S,  # without change there is a keep-alive every 60 s
@@ -326,6 +321,7 @@ class Okx(Codec):
     """Codec of OKX's linear and inverse swaps, and of futures where configured."""
 
     venue = "okx"
+    batch_max = 60  # some 4 KB; the venue allows 480 requests an hour
     resync_pause_s = 2.0
     recorded = Recorded(
         socket=r"^wss://ws[a-z]*\.okx\.com(?::\d+)?/ws/v5/public",
@@ -354,15 +350,14 @@ class Okx(Codec):
         self._books: dict[str, tuple[Stream, Chain]] = {}
         self._on_index: dict[str, list[str]] = {}
         self._families: dict[str, str] = {}
-        self._next_id = 0
         for symbol, feed in feeds.items():
-            self._books[symbol] = (self._add("books", symbol, symbol, feed), Chain())
+            self._books[symbol] = (self._carry("books", symbol, symbol, feed), Chain())
             for channel in ("trades", "mark-price", "funding-rate", "open-interest"):
-                self._add(channel, symbol, symbol, feed)
+                self._carry(channel, symbol, symbol, feed)
             self._follow_index(symbol, _index_of(symbol), feed)
         products = list(dict.fromkeys(_product_of(symbol) for symbol in self.assets))
         for product in products:
-            self._add("liquidation-orders", product, "", "okx.public.0")
+            self._carry("liquidation-orders", product, "", "okx.public.0")
             path = f"/api/v5/public/instruments?instType={product}"
             fetch = Fetch(self.venue, f"instruments:{product}", path)
             self.requests.every(fetch, config.instruments_interval_s)
@@ -413,13 +408,6 @@ class Okx(Codec):
             case _:
                 return self._refuse(frame, "unknown_kind")
 
-    def _refuse(self, frame: Frame, reason: str) -> Out:
-        return [Rejected(self.venue, frame.feed, reason)]
-
-    def _refuse_each(self, frame: Frame, reasons: list[str]) -> Out:
-        """One refusal for each reason found in a message of many rows."""
-        return [Rejected(self.venue, frame.feed, reason) for reason in dict.fromkeys(reasons)]
-
     def _book(self, frame: Frame) -> Out:
         message = _book.decode(frame.data)
         symbol, channel = message.arg.instId, message.arg.channel
@@ -444,7 +432,7 @@ class Okx(Codec):
                 chain.synced = False
                 gap = Gap(stream.instrument, "sequence")
                 return [*out, gap, *self._resync(symbol, frame.at)]
-            out += self._hear(stream, frame)
+            out += self._hear(stream, frame.at)
             name, sent_at = stream.instrument, row.ts * MS
             if whole:
                 out.append(BookSnapshot(name, sent_at, bids, asks, BOOK_LEVELS, maintained=True))
@@ -467,7 +455,7 @@ class Okx(Codec):
                 out += self._hear_on("trades", row.instId, frame)
                 quantity = _base_units(row.sz, row.px, instrument)
                 out.append(Trade(instrument.name, row.ts * MS, row.px, quantity, taker))
-        return out + self._refuse_each(frame, reasons) if reasons else out
+        return out + self._refuse(frame, *reasons) if reasons else out
 
     def _mark(self, frame: Frame) -> Out:
         out: Out = []
@@ -481,7 +469,7 @@ class Okx(Codec):
             else:
                 out += self._hear_on("mark-price", row.instId, frame)
                 out.append(MarkPrice(instrument.name, row.ts * MS, row.markPx, None))
-        return out + self._refuse_each(frame, reasons)
+        return out + self._refuse(frame, *reasons)
 
     def _index(self, frame: Frame) -> Out:
         """An index price goes to every instrument on it."""
@@ -500,7 +488,7 @@ class Okx(Codec):
                     for symbol in symbols
                     if symbol in self.instruments
                 ]
-        return out + self._refuse_each(frame, reasons)
+        return out + self._refuse(frame, *reasons)
 
     def _funding(self, frame: Frame) -> Out:
         out: Out = []
@@ -518,7 +506,7 @@ class Okx(Codec):
             if not row.fundingRate or hours is None:
                 continue  # nothing said, or not per how long
             rate = float(row.fundingRate)
-            if not (abs(rate) < 1 and 0.0 < hours < math.inf and 0 <= due_ms < 1 << 43):
+            if not (abs(rate) < 1 and 0.0 < hours < math.inf and 0 <= due_ms < TIME_MS_MAX):
                 reasons.append("bad_number")
                 continue
             if hours != instrument.funding_interval_hours:
@@ -527,7 +515,7 @@ class Okx(Codec):
             next_at = due_ms * MS or None
             name = instrument.name
             out.append(Funding(name, row.ts * MS, per_8h(rate, hours), hours, next_at))
-        return out + self._refuse_each(frame, reasons)
+        return out + self._refuse(frame, *reasons)
 
     def _open_interest(self, frame: Frame) -> Out:
         out: Out = []
@@ -546,7 +534,7 @@ class Okx(Codec):
             else:
                 out += self._hear_on("open-interest", row.instId, frame)
                 out.append(OpenInterest(instrument.name, row.ts * MS, base, usd))
-        return out + self._refuse_each(frame, reasons)
+        return out + self._refuse(frame, *reasons)
 
     def _liquidation(self, frame: Frame) -> Out:
         """Forced closes of a whole product line; those of symbols not followed are passed over."""
@@ -554,7 +542,7 @@ class Okx(Codec):
         stream = self.streams.get(f"liquidation-orders:{message.arg.instType}")
         if stream is None:
             return self._refuse(frame, "unknown_symbol")
-        out = self._hear(stream, frame)
+        out = self._hear(stream, frame.at)
         reasons: list[str] = []
         for row in message.data:
             instrument = self.instruments.get(row.instId)
@@ -566,7 +554,7 @@ class Okx(Codec):
                     reasons.append(event)
                 else:
                     out.append(event)
-        return out + self._refuse_each(frame, reasons)
+        return out + self._refuse(frame, *reasons)
 
     def _liquidated(
         self, detail: LiquidationDetail, instrument: Instrument, since: int
@@ -603,20 +591,17 @@ class Okx(Codec):
         kind, _, rest = reply.key.partition(":")
         answer = _answer.decode(reply.data)
         if answer.code != "0":  # with HTTP status 200
-            return self._refuse_reply("http")
+            return self._refuse(reply, "http")
         match kind:
             case "instruments":
-                return self._instruments(answer.data, rest, reply.at)
+                return self._instruments(answer.data, rest, reply)
             case "tiers":
                 product, _, family = rest.partition(":")
-                return self._tiers(answer.data, product, family, reply.at)
+                return self._tiers(answer.data, product, family, reply)
             case _:
-                return self._refuse_reply("unknown_kind")
+                return self._refuse(reply, "unknown_kind")
 
-    def _refuse_reply(self, reason: str) -> Out:
-        return [Rejected(self.venue, "okx.http", reason)]
-
-    def _instruments(self, rows: list[msgspec.Raw], product: str, at: int) -> Out:
+    def _instruments(self, rows: list[msgspec.Raw], product: str, reply: Reply) -> Out:
         listed: list[Instrument] = []
         out: Out = []
         for raw in rows:
@@ -629,11 +614,11 @@ class Okx(Codec):
                 continue
             # The contract's value is in base currency if linear, in quote if inverse.
             if row.ctValCcy != {"linear": base, "inverse": quote}.get(row.ctType):
-                out += self._refuse_reply("unknown_kind")
+                out += self._refuse(reply, "unknown_kind")
                 continue
             contract = row.ctVal * row.ctMult
             if not is_positive(contract, row.tickSz, row.lotSz):
-                out += self._refuse_reply("bad_number")
+                out += self._refuse(reply, "bad_number")
                 continue
             if row.ctType == "linear" and row.settleCcy not in QUOTES:
                 continue
@@ -656,7 +641,7 @@ class Okx(Codec):
             )
             out += self._follow_index(symbol, row.uly, self._books[symbol][0].feed)
             self._ask_tiers(symbol, product, row.instFamily or row.uly)
-        return [*out, *self._list(listed, at)]
+        return [*out, *self._list(listed, reply.at)]
 
     def _ask_tiers(self, symbol: str, product: str, family: str) -> None:
         self._families[symbol] = family
@@ -666,7 +651,7 @@ class Okx(Codec):
         fetch = Fetch(self.venue, f"tiers:{product}:{family}", path)
         self.requests.every(fetch, self.config.instruments_interval_s)
 
-    def _tiers(self, raw: list[msgspec.Raw], product: str, family: str, at: int) -> Out:
+    def _tiers(self, raw: list[msgspec.Raw], product: str, family: str, reply: Reply) -> Out:
         """Tiers count contracts; one holds for a whole position, there is no deduction."""
         rows = [_tier_row.decode(row) for row in raw]
         rows = sorted(
@@ -674,33 +659,27 @@ class Okx(Codec):
             key=lambda row: row.maxSz,
         )
         if not rows:
-            return self._refuse_reply("unknown_symbol")
+            return self._refuse(reply, "unknown_symbol")
         tiers: list[Tier] = []
         floor = 0.0
         for row in rows:
-            good = is_positive(row.maxSz, row.mmr, row.maxLever) and row.mmr < 1 <= row.maxLever
-            if not (good and 0 <= row.minSz < row.maxSz and row.maxSz > floor):
-                return self._refuse_reply("bad_number")
             tiers.append(Tier(floor, row.maxSz, row.mmr, 0.0, row.maxLever))
             floor = row.maxSz
+        if not (is_ladder(tiers) and all(0 <= row.minSz < row.maxSz for row in rows)):
+            return self._refuse(reply, "bad_number")
         concerned = [
             msgspec.structs.replace(instrument, tiers=tuple(tiers), tier_unit="contracts")
             for symbol, instrument in self.instruments.items()
             if _product_of(symbol) == product and self._families.get(symbol) == family
         ]
-        return self._list(concerned, at)
+        return self._list(concerned, reply.at)
 
     # ------------------------------------------------------------------------------ private
 
-    def _add(self, channel: str, subject: str, symbol: str, feed: str) -> Stream:
+    def _carry(self, channel: str, subject: str, symbol: str, feed: str) -> Stream:
         """A stream of one instrument (`symbol`), or of an index or a product line ("")."""
-        patience_s = PATIENCE_S[channel]
-        patience = None if patience_s is None else int(patience_s * NS)
-        name = self._name(symbol) if symbol else ""
-        topic = f"{channel}:{subject}"
-        stream = Stream(topic, symbol, name, CHANNELS[channel], feed, patience)
-        self.streams[topic] = stream
-        return stream
+        topic, patience_s = f"{channel}:{subject}", PATIENCE_S[channel]
+        return self._add(topic, symbol, CHANNELS[channel], feed, patience_s=patience_s)
 
     def _follow_index(self, symbol: str, index: str, feed: str) -> Out:
         """Have the index price of a symbol from this index from now on."""
@@ -712,43 +691,23 @@ class Okx(Codec):
             if not self._on_index[before]:
                 del self._on_index[before]
                 unused = self.streams.pop(f"index-tickers:{before}")
-                ended = self._unsubscribe([unused]) if unused.active else []
-                out += [Send(unused.feed, data) for data in ended]
+                out += self._send("unsubscribe", [unused]) if unused.active else []
         if not self._on_index[index]:
-            self._add("index-tickers", index, "", feed).instrument = self._name(symbol)
+            self._carry("index-tickers", index, "", feed).instrument = self._name(symbol)
         self._on_index[index].append(symbol)
         return out
 
-    def _hear(self, stream: Stream, frame: Frame) -> Out:
-        stream.heard_at = frame.at
-        stream.messages += 1
-        return self._heard(stream, frame.at) if stream.silent else []
-
     def _hear_on(self, channel: str, subject: str, frame: Frame) -> Out:
-        return self._hear(self.streams[f"{channel}:{subject}"], frame)
+        return self._hear(self.streams[f"{channel}:{subject}"], frame.at)
 
     def _forget_book(self, symbol: str) -> None:
         if symbol in self._books:
             self._books[symbol] = (self._books[symbol][0], Chain())
 
-    def _subscribe(self, streams: list[Stream]) -> list[str]:
-        return self._request("subscribe", streams)
-
-    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
-        return self._request("unsubscribe", streams)
-
-    def _request(self, operation: str, streams: list[Stream]) -> list[str]:
+    def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         arguments = [_argument(stream.topic) for stream in streams]
-        messages = []
-        for start in range(0, len(arguments), SUBSCRIBE_MAX):
-            self._next_id += 1
-            request = {
-                "id": str(self._next_id),
-                "op": operation,
-                "args": arguments[start : start + SUBSCRIBE_MAX],
-            }
-            messages.append(msgspec.json.encode(request).decode())
-        return messages
+        request = {"id": str(number), "op": operation, "args": arguments}
+        return msgspec.json.encode(request).decode()
 
 
 def _argument(topic: str) -> dict[str, str]:

@@ -31,6 +31,7 @@ from monitor.venues.base import (
     Codec,
     FeedSpec,
     HttpSpec,
+    Operation,
     Out,
     Requests,
     Stream,
@@ -49,27 +50,24 @@ class Toy(Codec):
     """A codec whose messages are ``channel:symbol``, or a command to go wrong."""
 
     venue = "toy"
+    batch_max = 4
 
     def __init__(self, config: VenueConfig, known: list[Instrument]) -> None:
         super().__init__(config, known)
         self.feeds = [FeedSpec(FEED, "wss://toy.test")]
         self.http = HttpSpec("https://toy.test", weight=10, window_s=1.0)
         self.forgotten: list[str] = []
+        self.numbers: list[int] = []
         for symbol in self.assets:
             for channel, patience in CHANNELS.items():
-                topic = f"{channel}:{symbol}"
-                patience_ns = None if patience is None else int(patience * NS)
-                name = self._name(symbol)
-                self.streams[topic] = Stream(topic, symbol, name, channel, FEED, patience_ns)
+                self._add(f"{channel}:{symbol}", symbol, channel, FEED, patience_s=patience)
 
     def _decode(self, frame: Frame) -> Out:
         text = frame.data.decode()
         if text == "overflow":
             raise OverflowError
         if text in self.streams:
-            stream = self.streams[text]
-            stream.heard_at = frame.at
-            return self._heard(stream, frame.at) if stream.silent else []
+            return self._hear(self.streams[text], frame.at)
         return msgspec.json.decode(frame.data, type=list[Gap])  # type: ignore[return-value]
 
     def _answer(self, reply: Reply) -> Out:
@@ -79,11 +77,9 @@ class Toy(Codec):
         value = msgspec.json.decode(reply.data, type=float)
         return [OpenInterest("toy:A", reply.at, value, None)]
 
-    def _subscribe(self, streams: list[Stream]) -> list[str]:
-        return ["+" + ",".join(stream.topic for stream in streams)]
-
-    def _unsubscribe(self, streams: list[Stream]) -> list[str]:
-        return ["-" + ",".join(stream.topic for stream in streams)]
+    def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
+        self.numbers.append(number)
+        return "+-"[operation == "unsubscribe"] + ",".join(stream.topic for stream in streams)
 
     def _forget_book(self, symbol: str) -> None:
         self.forgotten.append(symbol)
@@ -152,6 +148,16 @@ def test_a_symbol_that_becomes_known_is_subscribed_on_the_open_feed() -> None:
         Send(FEED, "+book:C,mark:C,liquidations:C"),
     ]
     assert made.reply(answer("list", data)) == []
+
+
+def test_a_request_has_only_so_many_streams_and_a_number_of_its_own() -> None:
+    made = toy("A", "B", opened=False)
+    assert [event.data for event in made.opened(FEED, AT) if isinstance(event, Send)] == [
+        "+book:A,mark:A,liquidations:A,book:B",
+        "+mark:B,liquidations:B",
+    ]
+    made.resync("B", AT)
+    assert made.numbers == [1, 2, 3, 4]
 
 
 def test_a_changed_tick_resynchronises_the_book() -> None:

@@ -1,22 +1,14 @@
-"""Binance's codec: every message kind, the numbered steps of the book, fuzz, real recordings."""
+"""Binance's codec: every message kind, the numbered steps of the book, real recordings."""
 
-import gzip
-import io
 import json
-import os
-from collections.abc import Iterator
-from decimal import Decimal
+from collections import Counter
+from functools import partial
 from itertools import pairwise
-from math import isfinite
-from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from monitor.config import VenueConfig
 from monitor.core.book import Book
 from monitor.events import (
     NS,
@@ -40,65 +32,37 @@ from monitor.events import (
     Trade,
     Transfer,
 )
-from monitor.venues.base import FRAME_BYTES_MAX, REASONS, Out
+from monitor.venues.base import MS, Out
 from monitor.venues.binance import PENDING_MAX, Binance
+from tests.venues import harness
+from tests.venues.harness import (
+    AT,
+    NaiveBook,
+    config,
+    cryptofeed,
+    follow,
+    hftbacktest,
+    kinds,
+    refusals,
+    started,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-OWN = ROOT / "tests" / "data" / "binance"
-SHARED = Path(os.environ.get("CASCADE_SHARED_DATA", ROOT.parent / "shared" / "data"))
-MESSAGES = json.loads((OWN / "messages.json").read_text())
-REPLIES = json.loads((OWN / "replies.json").read_text())
-AT = 1_790_000_000 * NS
-MS = 1_000_000
+MESSAGES, REPLIES = harness.payloads("binance", "messages"), harness.payloads("binance", "replies")
 BTC, PUBLIC, MARKET = "binance:BTCUSDT", "binance.public.0", "binance.market.0"
+TIERS = (Tier(0.0, 50_000.0, 0.004, 0.0, 125.0),)
+
+frame = partial(harness.frame, feed=PUBLIC)
+reply = partial(harness.reply, venue="binance")
 
 
-def instrument(symbol: str = "BTCUSDT", *, tick: float = 0.1) -> Instrument:
-    return Instrument(
-        name=f"binance:{symbol}",
-        venue="binance",
-        symbol=symbol,
-        asset=symbol.removesuffix("USDT"),
-        kind="linear",
-        contract=1.0,
-        tick=tick,
-        lot=0.001,
-        funding_interval_hours=8.0,
-        tiers=(Tier(0.0, 50_000.0, 0.004, 0.0, 125.0),),
-        as_of="test",
-    )
-
-
-def config(*symbols: str, per_socket: int = 40, book_depth: int = 1000) -> VenueConfig:
-    return VenueConfig(
-        enabled=True,
-        required=True,
-        ws_url="wss://stream.test",
-        http_url="https://rest.test",
-        book_depth=book_depth,
-        symbols_per_socket=per_socket,
-        instruments_interval_s=3600.0,
-        instruments={symbol: symbol.removesuffix("USDT") for symbol in symbols or ("BTCUSDT",)},
-        open_interest_interval_s=5.0,
-    )
+def instrument(symbol: str = "BTCUSDT") -> Instrument:
+    return harness.instrument("binance", symbol, funding_interval_hours=8.0, tiers=TIERS)
 
 
 def codec(*symbols: str, known: bool = True, opened: bool = True) -> Binance:
     names = symbols or ("BTCUSDT",)
     made = Binance(config(*names), [instrument(name) for name in names] if known else [])
-    if opened:
-        for feed in made.feeds:
-            made.opened(feed.name, AT)
-        made.tick(AT)  # so that what is due at the start is asked
-    return made
-
-
-def frame(message: object, *, feed: str = PUBLIC, at: int = AT) -> Frame:
-    return Frame(at, feed, msgspec.json.encode(message))
-
-
-def reply(key: str, body: object, *, at: int = AT, status: int = 200) -> Reply:
-    return Reply(at, "binance", key, status, msgspec.json.encode(body))
+    return started(made) if opened else made
 
 
 def delta(
@@ -128,10 +92,6 @@ def interest(symbol: str, amount: str) -> dict[str, object]:
     return {"openInterest": amount, "symbol": symbol, "time": 1}
 
 
-def kinds(out: Out) -> list[str]:
-    return [type(event).__name__ for event in out]
-
-
 def applied(out: Out) -> list[float]:
     """The updates applied, by the quantity `delta` gave them."""
     return [event.bids[0][1] for event in out if isinstance(event, BookDelta)]
@@ -139,10 +99,6 @@ def applied(out: Out) -> list[float]:
 
 def fetched(out: Out) -> list[str]:
     return [event.key for event in out if isinstance(event, Fetch)]
-
-
-def refusals(out: Out) -> list[str]:
-    return [event.reason for event in out if isinstance(event, Rejected)]
 
 
 # ---------------------------------------------------------------------------------- messages
@@ -162,7 +118,7 @@ def test_a_raw_trade_beside_aggregate_trades_is_not_counted_twice() -> None:
     made = codec()
     made.receive(frame(MESSAGES["aggregate_trade"], feed=MARKET))
     assert made.receive(frame(MESSAGES["trade"])) == []
-    assert kinds(made.receive(frame(MESSAGES["adl_trade"]))) == ["Transfer"]
+    assert kinds(made.receive(frame(MESSAGES["adl_trade"]))) == [Transfer]
 
 
 def test_prints_of_the_insurance_fund_and_of_deleveraging_are_no_trades() -> None:
@@ -202,8 +158,11 @@ def test_a_dated_future_has_no_funding() -> None:
 
 
 def test_funding_waits_until_its_interval_is_known() -> None:
-    made = codec(known=False)
-    assert kinds(made.receive(frame(MESSAGES["mark"], feed=MARKET))) == ["MarkPrice"]
+    spec = msgspec.structs.replace(instrument(), funding_interval_hours=None)
+    made = Binance(config("BTCUSDT"), [spec])
+    assert kinds(made.receive(frame(MESSAGES["mark"], feed=MARKET))) == [MarkPrice]
+    made.reply(reply("funding_info", REPLIES["funding_info"]))
+    assert kinds(made.receive(frame(MESSAGES["mark"], feed=MARKET))) == [MarkPrice, Funding]
 
 
 def test_a_sold_forced_order_liquidates_a_long_and_a_bought_one_a_short() -> None:
@@ -258,6 +217,25 @@ def test_contract_info_brings_new_margin_tiers_in_ascending_order() -> None:
     assert made.receive(frame(MESSAGES["contract_info"], feed=MARKET)) == []
 
 
+@pytest.mark.parametrize(
+    ("row", "key", "value"),
+    [
+        (0, "mmr", 1.5),
+        (0, "mmr", 0),
+        (1, "bnf", 1),
+        (0, "bnc", 30_000),
+        (1, "cf", -1),
+        (0, "ma", 0),
+    ],
+)
+def test_margin_tiers_that_make_no_ladder_are_refused(row: int, key: str, value: float) -> None:
+    message = json.loads(json.dumps(MESSAGES["contract_info"]))
+    message["data"]["bks"][row][key] = value
+    made = codec()
+    assert refusals(made.receive(frame(message, feed=MARKET))) == ["bad_number"]
+    assert made.instruments["BTCUSDT"].tiers == instrument().tiers
+
+
 def test_events_we_have_no_use_for_are_no_errors() -> None:
     assert codec().receive(frame(MESSAGES["book_ticker"])) == []
 
@@ -285,18 +263,9 @@ def test_what_is_not_understood_is_refused_with_its_reason(message: object, reas
     assert refusals(codec().receive(frame(message))) == [reason]
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "not_json"),
-        (b"pong", "not_json"),
-        (b"\xff\xfe", "not_json"),
-        (b'{"stream":"x","data":' + b"[" * 100_000, "not_json"),
-        (b" " * (FRAME_BYTES_MAX + 1), "too_large"),
-    ],
-)
-def test_bytes_that_are_no_message_are_refused(data: bytes, reason: str) -> None:
-    assert refusals(codec().receive(Frame(AT, PUBLIC, data))) == [reason]
+def test_a_message_of_lists_without_end_is_refused() -> None:
+    data = b'{"stream":"x","data":' + b"[" * 100_000
+    assert refusals(codec().receive(Frame(AT, PUBLIC, data))) == ["not_json"]
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-1", "0"])
@@ -403,13 +372,13 @@ def test_a_symbol_is_subscribed_once_its_specification_is_known() -> None:
     made = codec(known=False)
     assert made.receive(frame(MESSAGES["depth"])) == [Rejected("binance", PUBLIC, "unknown_symbol")]
     out = made.reply(reply("instruments", REPLIES["instruments"]))
-    assert kinds(out) == ["Listed", "Syncing", "Send", "Send"]
+    assert kinds(out) == [Listed, Syncing, Send, Send]
     assert fetched(made.receive(frame(MESSAGES["depth"]))) == ["depth:BTCUSDT"]
 
 
 def test_a_depth_the_venue_does_not_offer_is_rounded_up_to_one_it_does() -> None:
     for wanted, limit, weight in ((7, 10, 2), (60, 100, 5), (1000, 1000, 20), (5000, 1000, 20)):
-        made = Binance(config(book_depth=wanted), [instrument()])
+        made = Binance(config("BTCUSDT", book_depth=wanted), [instrument()])
         made.opened(PUBLIC, AT)
         made.tick(AT)
         [request] = made.receive(delta(101, 110, 100))
@@ -445,7 +414,7 @@ def test_steps_3_and_4_buffered_updates_before_the_snapshot_are_dropped() -> Non
 def test_step_4_the_snapshot_may_stand_at_either_end_of_the_first_update(last: int) -> None:
     made = codec()
     made.receive(delta(101, 110, 100))
-    assert kinds(made.reply(snapshot(last))) == ["BookSnapshot", "BookDelta"]
+    assert kinds(made.reply(snapshot(last))) == [BookSnapshot, BookDelta]
 
 
 def test_step_4_an_update_that_directly_continues_the_snapshot_joins_it() -> None:
@@ -456,7 +425,7 @@ def test_step_4_an_update_that_directly_continues_the_snapshot_joins_it() -> Non
 
 def test_a_snapshot_before_the_first_update_waits_for_the_covering_one() -> None:
     made = codec()
-    assert kinds(made.reply(snapshot(105))) == ["BookSnapshot"]
+    assert kinds(made.reply(snapshot(105))) == [BookSnapshot]
     assert made.receive(delta(81, 90, 80)) == []  # step 3
     assert made.receive(delta(91, 100, 90)) == []
     assert applied(made.receive(delta(101, 110, 100))) == [110.0]
@@ -472,7 +441,7 @@ def test_a_snapshot_before_the_first_update_may_be_joined_directly() -> None:
 def test_a_snapshot_newer_than_all_that_is_buffered_waits_for_the_covering_update() -> None:
     made = codec()
     made.receive(delta(101, 110, 100))
-    assert kinds(made.reply(snapshot(115))) == ["BookSnapshot"]
+    assert kinds(made.reply(snapshot(115))) == [BookSnapshot]
     assert applied(made.receive(delta(111, 120, 110))) == [120.0]
 
 
@@ -480,7 +449,7 @@ def test_a_first_update_beyond_the_snapshot_is_a_gap() -> None:
     made = codec()
     made.reply(snapshot(100))
     out = made.receive(delta(150, 160, 149))
-    assert kinds(out) == ["Gap", "Fetch"]
+    assert kinds(out) == [Gap, Fetch]
 
 
 def test_step_5_the_ids_within_updates_need_not_touch() -> None:
@@ -518,7 +487,7 @@ def test_a_broken_sequence_makes_just_that_book_untrue_until_its_next_snapshot(
     assert applied(made.receive(delta(111, 120, 110, symbol="ETHUSDT"))) == [120.0]
     made.receive(delta(131, 140, 130))
     recovery = made.reply(snapshot(135))
-    assert kinds(recovery) == ["BookSnapshot", "BookDelta"]
+    assert kinds(recovery) == [BookSnapshot, BookDelta]
     assert applied(made.receive(delta(141, 150, 140))) == [150.0]
 
 
@@ -527,7 +496,7 @@ def test_a_gap_among_the_buffered_updates_asks_again() -> None:
     made.receive(delta(101, 110, 100))
     made.receive(delta(131, 140, 130))
     out = made.reply(snapshot(105))
-    assert kinds(out) == ["BookSnapshot", "BookDelta", "Gap", "Fetch"]
+    assert kinds(out) == [BookSnapshot, BookDelta, Gap, Fetch]
     assert applied(made.reply(snapshot(135))) == [140.0]
 
 
@@ -547,7 +516,7 @@ def test_a_snapshot_that_arrives_after_the_feed_is_lost_makes_no_book() -> None:
 def test_after_a_loss_the_book_starts_anew() -> None:
     made = synced()
     made.lost(PUBLIC, AT)
-    assert kinds(made.opened(PUBLIC, AT)) == ["Syncing", "Send"]
+    assert kinds(made.opened(PUBLIC, AT)) == [Syncing, Send]
     assert fetched(made.receive(delta(201, 210, 200))) == ["depth:BTCUSDT"]
     assert applied(made.reply(snapshot(205))) == [210.0]
 
@@ -567,7 +536,7 @@ def test_a_changed_tick_starts_the_book_anew() -> None:
     made = synced()
     body = json.loads(json.dumps(REPLIES["instruments"]).replace('"0.10"', '"0.01"'))
     out = made.reply(reply("instruments", body))
-    assert kinds(out) == ["Listed", "Fetch"]
+    assert kinds(out) == [Listed, Fetch]
     assert fetched(out) == ["depth:BTCUSDT"]
 
 
@@ -621,6 +590,13 @@ def test_a_coin_margined_row_in_the_list_is_not_taken() -> None:
 def test_an_impossible_tick_is_refused(tick: str) -> None:
     body = json.loads(json.dumps(REPLIES["instruments"]))
     body["symbols"][0]["filters"][0]["tickSize"] = tick
+    assert refusals(codec().reply(reply("instruments", body))) == ["bad_number"]
+
+
+@pytest.mark.parametrize("fee", ["-0.01", "1", "nan"])
+def test_an_impossible_liquidation_fee_is_refused(fee: str) -> None:
+    body = json.loads(json.dumps(REPLIES["instruments"]))
+    body["symbols"][0]["liquidationFee"] = fee
     assert refusals(codec().reply(reply("instruments", body))) == ["bad_number"]
 
 
@@ -684,156 +660,28 @@ def test_a_useless_answer_is_refused_with_its_reason(key: str, body: object, rea
     assert refusals(codec().reply(reply(key, body))) == [reason]
 
 
-# ------------------------------------------------------------------------------------- fuzz
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(["", "nan", "inf", "-1", "0", "1e300", "BTCUSDT", "BTCUSD_PERP", "trade"])
-    | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-def harmless(out: Out) -> None:
-    """Every event can be serialised, its numbers are numbers, and reasons are of the closed set."""
-    for event in out:
-        msgspec.json.encode(event)
-        if isinstance(event, Rejected):
-            assert event.reason in REASONS
-        elif not isinstance(event, BookSnapshot | BookDelta):  # the book checks its levels
-            for name in event.__struct_fields__:
-                value = getattr(event, name)
-                assert not isinstance(value, float) or isfinite(value)
-
-
-@st.composite
-def mutated(draw: st.DrawFn, tree: object) -> object:
-    """One of our payloads with one value replaced, removed or added."""
-    tree = json.loads(json.dumps(tree))
-    node, value = tree, draw(JSON)
-    for _ in range(draw(st.integers(0, 4))):
-        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-        inner = [key for key in keys if isinstance(node[key], dict | list) and node[key]]
-        if not inner:
-            break
-        node = node[draw(st.sampled_from(inner))]
-    keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-    key = draw(st.sampled_from(keys))
-    if draw(st.booleans()):
-        node[key] = value
-    else:
-        del node[key]
-    return tree
-
-
-@given(st.lists(st.binary(max_size=60) | JSON.map(msgspec.json.encode), max_size=3))
-@settings(max_examples=150, deadline=None)
-def test_any_bytes_give_events_or_a_counted_refusal(frames: list[bytes]) -> None:
-    made = synced()
-    for data in frames:
-        for feed in (PUBLIC, MARKET):
-            harmless(made.receive(Frame(AT, feed, data)))
-        for key in REPLIES:
-            harmless(made.reply(Reply(AT, "binance", key, 200, data)))
-    harmless(made.tick(AT + 100 * NS))
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_our_own_messages_changed_anywhere_never_raise(data: st.DataObject) -> None:
-    made = synced()
-    for _ in range(2):
-        name = data.draw(st.sampled_from(sorted(MESSAGES)))
-        harmless(made.receive(frame(data.draw(mutated(MESSAGES[name])))))
-        key = data.draw(st.sampled_from(sorted(REPLIES)))
-        harmless(made.reply(reply(key, data.draw(mutated(REPLIES[key])))))
-    harmless(made.tick(AT + 100 * NS))
-
-
-@pytest.mark.parametrize("name", sorted(MESSAGES))
-def test_a_message_cut_at_any_byte_is_refused(name: str) -> None:
-    made = synced()
-    whole = msgspec.json.encode(MESSAGES[name])
-    for end in range(len(whole)):
-        assert refusals(made.receive(Frame(AT, PUBLIC, whole[:end]))) == ["not_json"]
-        assert refusals(made.receive(Frame(AT, PUBLIC, whole[end + 1 :]))) in (
-            ["not_json"],
-            ["schema"],
-        )
-
-
 # -------------------------------------------------------------------------- real recordings
 
 
-def shared(*parts: str) -> Path:
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"no recording at {path} (set CASCADE_SHARED_DATA)")
-    return path
-
-
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with gzip.open(path) as stream:
-        for line in stream:
-            stamp, _, data = line.rstrip().partition(b" ")
-            at = int(stamp)
-            yield (at if at > 10**17 else at * 1000), data
-
-
-class Naive:
-    """A book as a dictionary of decimal strings, which knows nothing of the code under test."""
+class Recorded(NaiveBook):
+    """A naive book that keeps the updates before its snapshot, and drops those older than it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.last: int | None = None
-        self.sides: dict[str, dict[Decimal, float]] = {"b": {}, "a": {}}
-        self.early: list[dict[str, object]] = []
+        self.early: list[dict[str, Any]] = []
 
-    def update(self, message: dict[str, object]) -> None:
+    def update(self, message: dict[str, Any]) -> None:
         if self.last is None:
             self.early.append(message)
-            return
-        if message["u"] < self.last:  # type: ignore[operator]
-            return
-        for side, levels in self.sides.items():
-            for price, quantity in message[side]:  # type: ignore[attr-defined]
-                levels[Decimal(price)] = float(quantity)
+        elif message["u"] >= self.last:
+            self.change(message["b"], message["a"])
 
-    def start(self, message: dict[str, object]) -> None:
-        self.last = message["lastUpdateId"]  # type: ignore[assignment]
-        for side, name in (("b", "bids"), ("a", "asks")):
-            rows = message[name]
-            self.sides[side] = {Decimal(p): float(q) for p, q in rows}  # type: ignore[attr-defined]
+    def start(self, message: dict[str, Any]) -> None:
+        self.last = message["lastUpdateId"]
+        self.replace(message["bids"], message["asks"])
         for early in self.early:
             self.update(early)
-
-    def levels(self, side: str, tick: str) -> list[tuple[float, float]]:
-        """In ticks; old orders may lie between them, where the venue has changed its tick."""
-        found = [(float(p / Decimal(tick)), q) for p, q in self.sides[side].items() if q]
-        return sorted(found, reverse=side == "b")
-
-
-def follow(book: Book, out: Out) -> list[str]:
-    """Apply what a codec says to a book; returns what went wrong."""
-    wrong = []
-    for event in out:
-        problem: str | None = None
-        if isinstance(event, BookSnapshot):
-            problem = book.snapshot(
-                event.bids, event.asks, depth=event.depth, maintained=event.maintained
-            )
-        elif isinstance(event, BookDelta):
-            problem = book.delta(event.bids, event.asks)
-        elif isinstance(event, Gap | Rejected):
-            problem = event.reason
-        if problem:
-            wrong.append(problem)
-    return wrong
 
 
 @pytest.mark.parametrize(
@@ -844,11 +692,12 @@ def follow(book: Book, out: Out) -> list[str]:
     ],
 )
 def test_a_recorded_book_has_no_gap_and_equals_a_naive_one(names: tuple[str, str]) -> None:
-    made, book, naive = codec(), Book(0.1), Naive()
+    made, book, naive = codec(), Book(0.1), Recorded()
+    books = {BTC: book}
     wrong: list[str] = []
-    seen = {"Trade": 0, "Transfer": 0, "BookDelta": 0, "MarkPrice": 0}
+    seen: Counter[type] = Counter()
     for number, (at, data) in enumerate(
-        pair for name in names for pair in lines(shared("hftbacktest_raw", "usdm", name))
+        line for name in names for line in hftbacktest("usdm", name)
     ):
         if data.startswith(b'{"lastUpdateId"'):
             out = made.reply(Reply(at, "binance", "depth:BTCUSDT", 200, data))
@@ -857,21 +706,19 @@ def test_a_recorded_book_has_no_gap_and_equals_a_naive_one(names: tuple[str, str
             out = made.receive(Frame(at, PUBLIC, data))
             if b'"depthUpdate"' in data:
                 naive.update(json.loads(data)["data"])
-        wrong += follow(book, out)
-        for event in out:
-            if (name := type(event).__name__) in seen:
-                seen[name] += 1
+        wrong += follow(books, out)
+        seen.update(kinds(out))
         if number % 1000 == 0 and (problem := book.check()):
             wrong.append(problem)
     assert wrong == []
     assert book.state == "synced"
     assert (book.gaps, book.resyncs) == (0, 0)
     assert book.check() is None
-    for side, name in ((0, "b"), (1, "a")):
-        assert book.levels(side) == naive.levels(name, "0.1")
-    assert seen["BookDelta"] > 5_000
-    assert seen["Trade"] > 1_000
-    assert (seen["MarkPrice"] > 400) == ("2023" in names[0])
+    for side in (0, 1):
+        assert book.levels(side) == naive.levels(side, book.tick)
+    assert seen[BookDelta] > 5_000
+    assert seen[Trade] > 1_000
+    assert (seen[MarkPrice] > 400) == ("2023" in names[0])
 
 
 def test_recorded_prints_of_the_insurance_fund_do_not_enter_the_trade_price() -> None:
@@ -880,7 +727,7 @@ def test_recorded_prints_of_the_insurance_fund_do_not_enter_the_trade_price() ->
     transfers: list[Transfer] = []
     off_book = 0
     for name in ("btcusdt_20230404.dat.gz", "btcusdt_20230405.dat.gz"):
-        for at, data in lines(shared("hftbacktest_raw", "usdm", name)):
+        for at, data in hftbacktest("usdm", name):
             if b"@trade" in data:
                 off_book += b'"X":"INSURANCE_FUND"' in data
                 for event in made.receive(Frame(at, PUBLIC, data)):
@@ -896,8 +743,7 @@ def test_recorded_prints_of_the_insurance_fund_do_not_enter_the_trade_price() ->
 
 def test_a_recorded_coin_margined_market_is_foreign_to_us() -> None:
     made, reasons = codec(), set()
-    path = shared("hftbacktest_raw", "cm", "btcusd_perp_20240808.gz")
-    for number, (at, data) in enumerate(lines(path)):
+    for number, (at, data) in enumerate(hftbacktest("cm", "btcusd_perp_20240808.gz")):
         if data.startswith(b'{"stream"'):  # not the REST snapshot
             reasons.update(refusals(made.receive(Frame(at, PUBLIC, data))))
         if number > 2000:
@@ -906,16 +752,13 @@ def test_a_recorded_coin_margined_market_is_foreign_to_us() -> None:
 
 
 def test_the_cryptofeed_sample_is_synced_from_its_own_instruments_and_snapshots() -> None:
-    path = shared("cryptofeed_sample", "BINANCE_FUTURES.jsonl.zst")
     symbols = ("SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "CTKUSDT")
     made = codec(*symbols, known=False)
-    raw = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(path.read_bytes()))
-    rows = [json.loads(line) for line in io.TextIOWrapper(raw)]
-    rows = sorted((r for r in rows if r["t"] in {"http", "recv"}), key=lambda r: float(r["ts"]))
-    naive = {symbol: Naive() for symbol in symbols}
+    rows = [row for row in cryptofeed("BINANCE_FUTURES.jsonl.zst") if row["t"] in {"http", "recv"}]
+    naive = {symbol: Recorded() for symbol in symbols}
     books: dict[str, Book] = {}
     problems: list[str] = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: float(row["ts"])):
         at, data = int(float(row["ts"]) * 1e9), row["data"].encode()
         if row["t"] == "recv":
             out = made.receive(Frame(at, PUBLIC, data))
@@ -928,17 +771,11 @@ def test_the_cryptofeed_sample_is_synced_from_its_own_instruments_and_snapshots(
             symbol = row["url"].split("symbol=")[1].split("&")[0]
             out = made.reply(Reply(at, "binance", f"depth:{symbol}", 200, data))
             naive[symbol].start(json.loads(data))
-        for event in out:
-            if isinstance(event, Listed):
-                books[event.instrument.symbol] = Book(event.instrument.tick)
-            elif isinstance(event, BookSnapshot | BookDelta | Gap):
-                problems += follow(books[event.instrument.split(":")[1]], [event])
-            elif isinstance(event, Rejected):
-                problems.append(event.reason)
+        problems += follow(books, out)
     assert problems == []
-    assert sorted(books) == sorted(symbols)
-    for symbol, book in books.items():
+    assert sorted(books) == sorted(f"binance:{symbol}" for symbol in symbols)
+    for symbol in symbols:
+        book = books[f"binance:{symbol}"]
         assert book.state == "synced"
-        tick = str(Decimal(repr(book.tick)))
-        for side, name in ((0, "b"), (1, "a")):
-            assert book.levels(side) == naive[symbol].levels(name, tick), symbol
+        for side in (0, 1):
+            assert book.levels(side) == naive[symbol].levels(side, book.tick), symbol

@@ -1,17 +1,11 @@
-"""Hyperliquid's codec: every message kind, the liquidator vaults, limits, fuzz, real recordings."""
+"""Hyperliquid's codec: every message kind, the liquidator vaults, limits, real recordings."""
 
-import gzip
 import json
-import os
-from math import isfinite
-from pathlib import Path
+from functools import partial
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from monitor.config import ConfigError, VenueConfig, parse_instruments
+from monitor.config import ConfigError, parse_instruments
 from monitor.core.book import Book
 from monitor.events import (
     NS,
@@ -27,74 +21,40 @@ from monitor.events import (
     MarkPrice,
     OpenInterest,
     Rejected,
-    Reply,
     Send,
     Silence,
     Syncing,
     Tier,
     Trade,
 )
-from monitor.venues.base import REASONS, Out
+from monitor.venues.base import MS, Out
 from monitor.venues.hyperliquid import TRADES_REMEMBERED, Hyperliquid
+from tests.venues import harness
+from tests.venues.harness import AT, config, hftbacktest, kinds, recording, refusals, started
 
-ROOT = Path(__file__).resolve().parents[2]
-OWN = ROOT / "tests" / "data" / "hyperliquid"
-SHARED = Path(os.environ.get("CASCADE_SHARED_DATA", ROOT.parent / "shared" / "data"))
-MESSAGES = json.loads((OWN / "messages.json").read_text())
-REPLIES = json.loads((OWN / "replies.json").read_text())
-AT = 1_790_000_000 * NS
-MS = 1_000_000
+MESSAGES = harness.payloads("hyperliquid", "messages")
+REPLIES = harness.payloads("hyperliquid", "replies")
 BTC, FEED = "hyperliquid:BTC", "hyperliquid.ws.0"
 VAULT = "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14"
 VAULT_2 = "0xb0a55f13d22f66e6d495ac98113841b2326e9540"
 
 
-def instrument(symbol: str = "BTC", *, tick: float = 0.1) -> Instrument:
-    return Instrument(
-        name=f"hyperliquid:{symbol}",
-        venue="hyperliquid",
-        symbol=symbol,
-        asset=symbol,
-        kind="linear",
-        contract=1.0,
-        tick=tick,
-        lot=0.00001,
-        funding_interval_hours=1.0,
-        as_of="test",
-    )
+frame = partial(harness.frame, feed=FEED)
+reply = partial(harness.reply, venue="hyperliquid")
 
 
-def config(*symbols: str, per_socket: int = 100) -> VenueConfig:
-    return VenueConfig(
-        enabled=True,
-        required=True,
-        ws_url="wss://stream.test",
-        http_url="https://rest.test",
-        book_depth=20,
-        symbols_per_socket=per_socket,
-        instruments_interval_s=3600.0,
-        instruments={symbol: symbol for symbol in symbols or ("BTC",)},
-    )
+def instrument(symbol: str = "BTC") -> Instrument:
+    return harness.instrument("hyperliquid", symbol, lot=0.00001, funding_interval_hours=1.0)
 
 
 def codec(*symbols: str, known: bool = True, live: bool = True) -> Hyperliquid:
     """An open codec; `live` says that the replayed trades are behind it."""
     names = symbols or ("BTC",)
-    made = Hyperliquid(config(*names), [instrument(name) for name in names] if known else [])
-    for feed in made.feeds:
-        made.opened(feed.name, AT)
-    made.tick(AT)
+    specs = [instrument(name) for name in names] if known else []
+    made = started(Hyperliquid(config(*names), specs))
     if live:
         made.receive(trades(*(trade(0, coin=name) for name in names)))
     return made
-
-
-def frame(message: object, *, at: int = AT) -> Frame:
-    return Frame(at, FEED, msgspec.json.encode(message))
-
-
-def reply(key: str, body: object) -> Reply:
-    return Reply(AT, "hyperliquid", key, 200, msgspec.json.encode(body))
 
 
 def trade(
@@ -119,14 +79,6 @@ def book(time: int) -> Frame:
     return frame(message)
 
 
-def kinds(out: Out) -> list[str]:
-    return [type(event).__name__ for event in out]
-
-
-def refusals(out: Out) -> list[str]:
-    return [event.reason for event in out if isinstance(event, Rejected)]
-
-
 def liquidations(out: Out) -> list[tuple[str, float]]:
     return [(event.side, event.quantity) for event in out if isinstance(event, Liquidation)]
 
@@ -135,7 +87,7 @@ def liquidations(out: Out) -> list[tuple[str, float]]:
 
 
 def test_every_coin_has_three_subscriptions_on_one_socket() -> None:
-    made = Hyperliquid(config(), [instrument()])
+    made = Hyperliquid(config("BTC"), [instrument()])
     [feed] = made.feeds
     assert (feed.name, feed.url) == (FEED, "wss://stream.test/ws")
     assert (feed.ping, feed.ping_after_s) == ('{"method":"ping"}', 30.0)
@@ -150,7 +102,7 @@ def test_every_coin_has_three_subscriptions_on_one_socket() -> None:
 
 def test_many_coins_are_spread_over_sockets_within_the_limits_of_the_venue() -> None:
     symbols = [f"C{n}" for n in range(333)]
-    made = Hyperliquid(config(*symbols), [instrument(symbol) for symbol in symbols])
+    made = Hyperliquid(config(*symbols, per_socket=100), [instrument(symbol) for symbol in symbols])
     sent = [
         command
         for feed in made.feeds
@@ -164,7 +116,7 @@ def test_many_coins_are_spread_over_sockets_within_the_limits_of_the_venue() -> 
 
 def test_more_subscriptions_than_the_venue_allows_are_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"334 symbols need 1002 subscriptions"):
-        Hyperliquid(config(*(f"C{n}" for n in range(334))), [])
+        Hyperliquid(config(*(f"C{n}" for n in range(334)), per_socket=100), [])
 
 
 def test_more_sockets_than_the_venue_allows_are_a_configuration_error() -> None:
@@ -226,9 +178,9 @@ def test_an_empty_book_is_a_book() -> None:
 
 def test_a_book_older_than_the_last_one_is_stale() -> None:
     made = codec()
-    assert kinds(made.receive(book(2000))) == ["BookSnapshot"]
+    assert kinds(made.receive(book(2000))) == [BookSnapshot]
     assert refusals(made.receive(book(1999))) == ["stale"]
-    assert kinds(made.receive(book(2000))) == ["BookSnapshot"]  # the first one is sent twice
+    assert kinds(made.receive(book(2000))) == [BookSnapshot]  # the first one is sent twice
 
 
 def test_after_a_reconnect_any_time_is_taken() -> None:
@@ -236,7 +188,7 @@ def test_after_a_reconnect_any_time_is_taken() -> None:
     made.receive(book(2000))
     made.lost(FEED, AT)
     made.opened(FEED, AT)
-    assert kinds(made.receive(book(1000))) == ["BookSnapshot"]
+    assert kinds(made.receive(book(1000))) == [BookSnapshot]
 
 
 def test_a_time_that_ran_ahead_is_forgotten_when_the_silent_book_is_subscribed_anew() -> None:
@@ -254,7 +206,7 @@ def test_a_time_that_ran_ahead_is_forgotten_when_the_silent_book_is_subscribed_a
 def test_a_resync_waits_for_the_next_message() -> None:
     made = codec()
     assert made.resync("BTC", AT) == []
-    assert kinds(made.receive(frame(MESSAGES["book"]))) == ["BookSnapshot"]
+    assert kinds(made.receive(frame(MESSAGES["book"]))) == [BookSnapshot]
 
 
 def test_a_book_of_a_coin_without_specification_is_refused() -> None:
@@ -305,9 +257,9 @@ def test_a_trade_has_the_side_of_the_aggressor() -> None:
 def test_the_first_trades_of_each_coin_are_history_and_dropped() -> None:
     made = codec("BTC", "ETH", live=False)
     assert made.receive(trades(trade(1), trade(2))) == []
-    assert kinds(made.receive(trades(trade(3)))) == ["Trade"]
+    assert kinds(made.receive(trades(trade(3)))) == [Trade]
     assert made.receive(trades(trade(4, coin="ETH"))) == []
-    assert kinds(made.receive(trades(trade(5, coin="ETH")))) == ["Trade"]
+    assert kinds(made.receive(trades(trade(5, coin="ETH")))) == [Trade]
 
 
 def test_history_is_dropped_again_after_a_reconnect() -> None:
@@ -315,15 +267,15 @@ def test_history_is_dropped_again_after_a_reconnect() -> None:
     made.lost(FEED, AT)
     made.opened(FEED, AT)
     assert made.receive(trades(trade(1))) == []
-    assert kinds(made.receive(trades(trade(2)))) == ["Trade"]
+    assert kinds(made.receive(trades(trade(2)))) == [Trade]
 
 
 def test_a_trade_sent_twice_counts_once() -> None:
     made = codec("BTC", "ETH")
-    assert kinds(made.receive(trades(trade(1), trade(1)))) == ["Trade"]
+    assert kinds(made.receive(trades(trade(1), trade(1)))) == [Trade]
     assert made.receive(trades(trade(1))) == []
-    assert kinds(made.receive(trades(trade(1, coin="ETH")))) == ["Trade"]
-    assert kinds(made.receive(trades(trade(1, time=1001)))) == ["Trade"]
+    assert kinds(made.receive(trades(trade(1, coin="ETH")))) == [Trade]
+    assert kinds(made.receive(trades(trade(1, time=1001)))) == [Trade]
 
 
 def test_only_so_many_trades_are_remembered() -> None:
@@ -336,7 +288,7 @@ def test_only_so_many_trades_are_remembered() -> None:
 def test_one_bad_row_does_not_take_the_others_with_it() -> None:
     bad = trade(2) | {"px": "nan"}
     out = codec().receive(trades(trade(1), bad, trade(3, coin="NONE"), trade(4)))
-    assert kinds(out) == ["Trade", "Trade", "Rejected", "Rejected"]
+    assert kinds(out) == [Trade, Trade, Rejected, Rejected]
     assert refusals(out) == ["bad_number", "unknown_symbol"]
 
 
@@ -364,7 +316,7 @@ def test_a_vault_that_buys_takes_over_a_long() -> None:
 
 def test_a_vault_that_sells_takes_over_a_short() -> None:
     out = codec().receive(frame(MESSAGES["vault_sells"]))  # its address in capitals
-    assert kinds(out) == ["Trade", "Liquidation"]
+    assert kinds(out) == [Trade, Liquidation]
     assert liquidations(out) == [("short", 3.0)]
 
 
@@ -373,7 +325,7 @@ def test_a_vault_that_closes_what_it_took_over_liquidates_nobody() -> None:
     out = made.receive(trades(trade(1, users=(VAULT, "0xaa"), size=3.0)))
     assert liquidations(out) == [("long", 3.0)]
     out = made.receive(trades(trade(2, users=("0xbb", VAULT), size=2.0)))
-    assert kinds(out) == ["Trade"]
+    assert kinds(out) == [Trade]
     out = made.receive(trades(trade(3, users=(VAULT, "0xaa"), size=1.0)))
     assert liquidations(out) == [("long", 1.0)]
 
@@ -403,7 +355,7 @@ def test_what_a_vault_held_long_ago_is_forgotten() -> None:
 
 @pytest.mark.parametrize("users", [(), ("0xaa",), (VAULT, VAULT_2), ("0xaa", "0xbb")])
 def test_trades_without_one_vault_on_one_side_are_only_trades(users: tuple[str, ...]) -> None:
-    assert kinds(codec().receive(trades(trade(1, users=users)))) == ["Trade"]
+    assert kinds(codec().receive(trades(trade(1, users=users)))) == [Trade]
 
 
 def test_replayed_trades_with_a_vault_are_no_liquidations() -> None:
@@ -432,7 +384,7 @@ def test_the_next_funding_is_at_the_next_full_hour(second: int, next_second: int
 
 def test_null_fields_are_unknown_and_not_zero() -> None:
     out = codec().receive(frame(MESSAGES["empty_context"]))
-    assert kinds(out) == ["MarkPrice", "Funding", "OpenInterest"]
+    assert kinds(out) == [MarkPrice, Funding, OpenInterest]
     assert out[0] == MarkPrice(BTC, AT, None, 1.0)
     assert out[2] == OpenInterest(BTC, AT, 0.0, None)
     nothing = {"channel": "activeAssetCtx", "data": {"coin": "BTC", "ctx": {"markPx": None}}}
@@ -486,7 +438,7 @@ def test_quiet_trades_are_never_reported() -> None:
 
 
 def test_the_list_of_instruments_is_asked_for_at_the_start() -> None:
-    made = Hyperliquid(config(), [])
+    made = Hyperliquid(config("BTC"), [])
     assert made.tick(AT) == [
         Fetch("hyperliquid", "meta", "/info", body=b'{"type":"meta"}', weight=20)
     ]
@@ -524,7 +476,7 @@ def test_meta_gives_specifications_and_continuous_tiers() -> None:
 def test_coins_are_subscribed_once_they_are_listed() -> None:
     made = codec("BTC", "MATIC", known=False, live=False)
     out = made.reply(reply("meta", REPLIES["meta"]))
-    assert kinds(out) == ["Listed", "Syncing", "Send", "Send", "Send"]
+    assert kinds(out) == [Listed, Syncing, Send, Send, Send]
     assert made.reply(reply("meta", REPLIES["meta"])) == []
 
 
@@ -579,7 +531,7 @@ def test_a_useless_answer_is_refused_with_its_reason(key: str, body: object, rea
 
 
 def shipped() -> list[Instrument]:
-    path = ROOT / "config" / "instruments.toml"
+    path = harness.ROOT / "config" / "instruments.toml"
     return parse_instruments(path.read_text(), path.name)
 
 
@@ -615,9 +567,7 @@ def test_hyperliquids_rates_in_the_static_table_are_half_of_one_over_the_leverag
 
 
 def test_binances_tiers_in_the_static_table_are_those_of_the_shared_one() -> None:
-    path = SHARED / "margin_tiers" / "binance_leverage_tiers_freqtrade-2026.9.json"
-    if not path.exists():
-        pytest.skip(f"no table at {path} (set CASCADE_SHARED_DATA)")
+    path = recording("margin_tiers", "binance_leverage_tiers_freqtrade-2026.9.json")
     table = json.loads(path.read_text())
     for spec in shipped():
         if spec.venue == "binance":
@@ -634,96 +584,15 @@ def test_binances_tiers_in_the_static_table_are_those_of_the_shared_one() -> Non
             )
 
 
-# ------------------------------------------------------------------------------------- fuzz
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(["", "nan", "inf", "-1", "0", "1e300", "BTC", "l2Book", VAULT])
-    | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-def harmless(out: Out) -> None:
-    """Every event can be serialised, its numbers are numbers, and reasons are of the closed set."""
-    for event in out:
-        msgspec.json.encode(event)
-        if isinstance(event, Rejected):
-            assert event.reason in REASONS
-        for name in event.__struct_fields__:
-            value = getattr(event, name)
-            assert not isinstance(value, float) or isfinite(value)
-
-
-@st.composite
-def mutated(draw: st.DrawFn, tree: object) -> object:
-    """One of our payloads with one value replaced or removed."""
-    tree = json.loads(json.dumps(tree))
-    node, value = tree, draw(JSON)
-    for _ in range(draw(st.integers(0, 5))):
-        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-        inner = [key for key in keys if isinstance(node[key], dict | list) and node[key]]
-        if not inner:
-            break
-        node = node[draw(st.sampled_from(inner))]
-    keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-    key = draw(st.sampled_from(keys))
-    if draw(st.booleans()):
-        node[key] = value
-    else:
-        del node[key]
-    return tree
-
-
-@given(st.lists(st.binary(max_size=60) | JSON.map(msgspec.json.encode), max_size=3))
-@settings(max_examples=150, deadline=None)
-def test_any_bytes_give_events_or_a_counted_refusal(frames: list[bytes]) -> None:
-    made = codec()
-    for data in frames:
-        harmless(made.receive(Frame(AT, FEED, data)))
-        harmless(made.reply(Reply(AT, "hyperliquid", "meta", 200, data)))
-    harmless(made.tick(AT + 100 * NS))
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_our_own_messages_changed_anywhere_never_raise(data: st.DataObject) -> None:
-    made = codec()
-    for _ in range(3):
-        name = data.draw(st.sampled_from(sorted(MESSAGES)))
-        harmless(made.receive(frame(data.draw(mutated(MESSAGES[name])))))
-    harmless(made.reply(reply("meta", data.draw(mutated(REPLIES["meta"])))))
-    harmless(made.tick(AT + 100 * NS))
-
-
-@pytest.mark.parametrize("name", sorted(MESSAGES))
-def test_a_message_cut_at_any_byte_is_refused(name: str) -> None:
-    made = codec()
-    whole = msgspec.json.encode(MESSAGES[name])
-    for end in range(len(whole)):
-        assert refusals(made.receive(Frame(AT, FEED, whole[:end]))) == ["not_json"]
-        harmless(made.receive(Frame(AT, FEED, whole[end + 1 :])))
-
-
 # -------------------------------------------------------------------------- real recordings
 
 
 def test_the_recorded_books_and_trades_come_out_as_they_were_sent() -> None:
-    path = SHARED / "hftbacktest_raw" / "hyperliquid" / "btcusd_20250126.gz"
-    if not path.exists():
-        pytest.skip(f"no recording at {path} (set CASCADE_SHARED_DATA)")
     made, levels = codec(live=False), Book(0.1)
     books, prints, sent, first = 0, [], [], True
-    for line in gzip.decompress(path.read_bytes()).splitlines():
-        stamp, _, data = line.partition(b" ")
+    for at, data in hftbacktest("hyperliquid", "btcusd_20250126.gz"):
         message = json.loads(data)
-        out = made.receive(Frame(int(stamp), FEED, data))
+        out = made.receive(Frame(at, FEED, data))
         assert refusals(out) == []
         prints += [(e.price, e.quantity, e.taker) for e in out if isinstance(e, Trade)]
         if message["channel"] == "trades":
@@ -746,10 +615,8 @@ def test_the_recorded_books_and_trades_come_out_as_they_were_sent() -> None:
 
 
 def test_recorded_contexts_of_every_perpetual_are_taken() -> None:
-    path = SHARED / "nautilus_fixtures" / "hyperliquid" / "test_data"
-    path = path / "ws_all_dexs_asset_ctxs.json"
-    if not path.exists():
-        pytest.skip(f"no fixture at {path} (set CASCADE_SHARED_DATA)")
+    name = "ws_all_dexs_asset_ctxs.json"
+    path = recording("nautilus_fixtures", "hyperliquid", "test_data", name)
     message = json.loads(path.read_text())
     made = codec()
     assert made.receive(frame(message)) == []  # a channel we do not subscribe
@@ -761,4 +628,4 @@ def test_recorded_contexts_of_every_perpetual_are_taken() -> None:
         )
         marks = [event.mark for event in out if isinstance(event, MarkPrice)]
         assert marks == [float(context["markPx"])]
-        assert kinds(out) == ["MarkPrice", "Funding", "OpenInterest"]
+        assert kinds(out) == [MarkPrice, Funding, OpenInterest]

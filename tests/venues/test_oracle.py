@@ -7,25 +7,21 @@ the tests are skipped.
 """
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Struct
 
-from monitor.config import VenueConfig
 from monitor.events import (
     NS,
     BookDelta,
     BookSnapshot,
     Frame,
     Funding,
-    Instrument,
     Liquidation,
     MarkPrice,
     OpenInterest,
@@ -33,11 +29,10 @@ from monitor.events import (
     Reply,
     Trade,
 )
-from monitor.venues.base import REASONS, Codec, Out
+from monitor.venues import VENUES
+from monitor.venues.base import MS, REASONS, Codec, Out
+from tests.venues.harness import config, instrument, recording, started
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("CASCADE_SHARED_DATA", ROOT.parent / "shared" / "data"))
-MS = 1_000_000
 AT = NS  # before every frame, so that no liquidation is older than its subscription
 
 Fact = tuple[Any, ...]
@@ -217,9 +212,7 @@ RETIRED = {
 
 
 def read(name: str) -> list[dict[str, Any]]:
-    path = SHARED / "tardis_node_messages" / name
-    if not path.exists():
-        pytest.skip(f"no recording at {path} (set CASCADE_SHARED_DATA)")
+    path = recording("tardis_node_messages", name)
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -345,41 +338,19 @@ def our_tickers(out: Out, venue: str) -> set[Fact]:
 
 
 def codec_of(session: Session) -> Codec:
-    module = pytest.importorskip(f"monitor.venues.{session.venue}")
-    names = {"okx": "Okx"}
-    kind = getattr(module, names.get(session.venue, session.venue.capitalize()))
-    config = VenueConfig(
-        enabled=True,
-        required=True,
-        ws_url="wss://x",
-        http_url="https://x",
-        book_depth={"okx": 400, "hyperliquid": 20, "bybit": 200}.get(session.venue, 1000),
-        symbols_per_socket=20,
-        instruments_interval_s=1e6,
-        instruments={symbol: symbol for symbol in session.symbols},
-        open_interest_interval_s=5.0,
-    )
     contracts = dict(session.contracts)
     known = [
-        Instrument(
-            name=f"{session.venue}:{symbol}",
-            venue=session.venue,
-            symbol=symbol,
-            asset=symbol,
+        instrument(
+            session.venue,
+            symbol,
             kind="inverse" if symbol in session.inverse else "linear",
             contract=contracts.get(symbol, 1.0),
             tick=0.00001,
-            lot=0.001,
             funding_interval_hours=FUNDING_HOURS[session.venue],
-            as_of="test",
         )
         for symbol in session.symbols
     ]
-    made: Codec = kind(config, known)
-    for feed in made.feeds:
-        made.opened(feed.name, AT)
-    made.tick(AT)
-    return made
+    return started(VENUES[session.venue](config(*session.symbols), known), AT)
 
 
 def deliver(made: Codec, message: Any, *, venue: str, at: int) -> Out:
@@ -534,9 +505,7 @@ NAUTILUS = {
 
 @pytest.mark.parametrize(("venue", "name"), sorted(NAUTILUS))
 def test_fixtures_of_another_project_are_understood(venue: str, name: str) -> None:
-    path = SHARED / "nautilus_fixtures" / venue / "test_data" / name
-    if not path.exists():
-        pytest.skip(f"no fixture at {path} (set CASCADE_SHARED_DATA)")
+    path = recording("nautilus_fixtures", venue, "test_data", name)
     symbols = {"okx": ("BTC-USDT-SWAP",), "hyperliquid": ("BTC",)}.get(venue, ("BTCUSDT",))
     made = codec_of(Session(venue, "", "", 0, symbols))
     out = deliver(made, json.loads(path.read_text()), venue=venue, at=AT)
