@@ -1,5 +1,6 @@
 """The machine and this process: cores, memory, versions."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -24,8 +25,18 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
+def reset_peak() -> None:
+    """Measure the peak anew from here on, where the system can (Linux, proc(5))."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_mb() -> float:
-    """The most memory this process has occupied so far."""
+    """The most memory this process has occupied so far, or since `reset_peak`."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii").splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -39,7 +39,7 @@ class Message(Struct, gc=False):
 
 
 class Snapshot(Struct):
-    lastUpdateId: int
+    lastUpdateId: int  # noqa: N815  (the venue's name)
     bids: list[Level]
     asks: list[Level]
 

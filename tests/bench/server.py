@@ -1,4 +1,4 @@
-"""A raw websocket server with prebuilt frames: it costs nothing to serve, so the client is measured.
+"""A raw websocket server with prebuilt frames: serving costs next to nothing.
 
 Run as ``python -m tests.bench.server STREAM CORE SECONDS``; prints its port, listens on loopback
 only, sends the whole stream to whoever connects, and ends when its standard input does or when the

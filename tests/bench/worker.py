@@ -15,12 +15,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.machine import peak_mb, pin, resident_mb
+from tests.bench.machine import peak_mb, pin, reset_peak, resident_mb
 from tests.bench.minimal import Minimal
 from tests.bench.peer import Peer
 from tests.bench.stream import SYMBOL, Stream
 
 Figures = dict[str, Any]
+
+
+def is_depth(frame: bytes) -> bool:
+    """Whether it is a depth update: only these are worth a percentile, the others are small."""
+    return b'"depthUpdate"' in frame[:90]
 
 
 def percentiles(samples: list[int]) -> Figures:
@@ -60,7 +65,9 @@ def handler(pipeline: str, path: str) -> Figures:
     for frame in stream.frames:
         start = clock()
         handle(frame)
-        samples.append(clock() - start)
+        took = clock() - start
+        if is_depth(frame):
+            samples.append(took)
     return _rate(stream, seconds, cpu, best) | percentiles(samples)
 
 
@@ -76,10 +83,12 @@ async def _peer_handler(stream: Stream) -> Figures:
     handle = Peer(stream.snapshot).feed.message_handler
     samples = []
     clock = time.perf_counter_ns
-    for frame in frames:
+    for frame, raw in zip(frames, stream.frames, strict=True):
         start = clock()
         await handle(frame, None, 0.0)
-        samples.append(clock() - start)
+        took = clock() - start
+        if is_depth(raw):
+            samples.append(took)
     return _rate(stream, seconds, cpu, best) | percentiles(samples)
 
 
@@ -98,7 +107,9 @@ def step(path: str) -> Figures:
         for batch in batches:
             start = clock()
             process(batch)
-            samples.append(clock() - start)
+            took = clock() - start
+            if is_depth(getattr(batch[0], "data", b"")):
+                samples.append(took)
         machine.check()
         machine.recorder.close()
     return percentiles(samples)
@@ -110,7 +121,6 @@ def _rate(stream: Stream, seconds: float, cpu_s: float, best: tuple[float, float
         "rate": frames / seconds,
         "cpu_us": cpu_s / frames * 1e6,
         "best": list(best),
-        "peak_mb": peak_mb(),
     }
 
 
@@ -131,13 +141,12 @@ def whole(pipeline: str, path: str, port: str) -> Figures:
         from tests.bench.ours import whole_path
 
         with tempfile.TemporaryDirectory() as directory:
-            found = asyncio.run(whole_path(snapshot, int(port), frames, Path(directory)))
+            journal = None if pipeline == "no journal" else Path(directory)
+            found = asyncio.run(whole_path(snapshot, int(port), frames, journal))
     return {
         "rate": frames / found["seconds"],
         "cpu_us": found["cpu_s"] / frames * 1e6,
-        "processed_rate": frames / found.get("processed_s", found["seconds"]),
         "best": [found["bid"], found["ask"]],
-        "peak_mb": peak_mb(),
     }
 
 
@@ -248,15 +257,17 @@ def _median_us(act: Callable[[int], Any], times: int) -> float:
 
 def memory(path: str, points: str, each: str) -> Figures:
     """Peak memory and CPU of the whole machine after so many frames, at some points."""
+    from monitor.events import Frame
     from tests.bench.ours import Machine
 
     stream = Stream.load(Path(path))
     loop = stream.loop()
     found = []
     with tempfile.TemporaryDirectory() as directory:
-        machine = Machine([SYMBOL], Path(directory))
+        machine = Machine([SYMBOL], Path(directory), hurry=10)
         machine.sync(SYMBOL, next(loop), stream.snapshot)
         for _ in range(int(points)):
+            reset_peak()
             worked = 0.0
             for _ in range(int(each) // 1000):
                 batch = machine.inputs(islice(loop, 1000))
@@ -265,7 +276,7 @@ def memory(path: str, points: str, each: str) -> Figures:
                 worked += time.process_time() - began
             found.append(
                 {
-                    "frames": machine.pipeline.inputs[type(batch[-1])],
+                    "frames": machine.pipeline.inputs[Frame],
                     "resident_mb": resident_mb(),
                     "peak_mb": peak_mb(),
                     "cpu_us": worked / int(each) * 1e6,
@@ -278,40 +289,34 @@ def memory(path: str, points: str, each: str) -> Figures:
 
 
 def growth(path: str, count: str, total: str) -> Figures:
-    """Memory and CPU for so many instruments that share a number of frames."""
+    """Memory and CPU for so many instruments that share a number of frames.
+
+    Every instrument plays the same short stream, so that all books are alike; fewer instruments
+    play it more often, each time with new books.
+    """
     from tests.bench.ours import Machine
 
     stream = Stream.load(Path(path))
     symbols = [SYMBOL, *(f"C{number:03}USDT" for number in range(1, int(count)))]
-    rounds = int(total) // int(count)
-    frames = list(islice(stream.loop(), rounds + 1))
-    stream.frames.clear()
-    stream.seam.clear()
-    own = Stream("", stream.snapshot, frames)
-    with tempfile.TemporaryDirectory() as directory:
-        before = resident_mb()
-        machine = Machine(symbols, Path(directory))
-        for symbol in symbols:
-            machine.sync(symbol, own.of(symbol).frames[0], stream.snapshot)
-        held = resident_mb() - before
-        worked = began_us = 0.0
-        span = max(1, 1000 // len(symbols))
-        for start in range(1, rounds + 1, span):
-            part = Stream("", b"", frames[start : start + span])
-            mixed = zip(*(part.of(symbol).frames for symbol in symbols), strict=True)
-            batch = machine.inputs(frame for row in mixed for frame in row)
+    renamed = [stream.of(symbol).frames for symbol in symbols]
+    frames = [frame for row in zip(*(own[1:] for own in renamed), strict=True) for frame in row]
+    before = resident_mb()
+    held = worked = 0.0
+    times = int(total) // len(frames)
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as directory:
+            machine = Machine(symbols, Path(directory))
+            for symbol, own in zip(symbols, renamed, strict=True):
+                machine.sync(symbol, own[0], stream.snapshot)
+            batch = machine.inputs(frames)
             began = time.process_time()
             machine.pump.process(batch)
             worked += time.process_time() - began
-        machine.check()
-        machine.recorder.close()
-        seconds = (machine.at - machine.pipeline.engine._started) / 1e9 if False else None
-    del began_us, seconds
-    return {
-        "held_mb": held,
-        "after_mb": resident_mb() - before,
-        "cpu_us": worked / (rounds * len(symbols)) * 1e6,
-    }
+            machine.check()
+            machine.recorder.close()
+            del batch
+            held = held or resident_mb() - before
+    return {"held_mb": held, "cpu_us": worked / (times * len(frames)) * 1e6}
 
 
 # ------------------------------------------------------------------------------------ journal
@@ -320,7 +325,7 @@ def growth(path: str, count: str, total: str) -> Figures:
 def journal(path: str) -> Figures:
     """Write a stream as a journal, read it back, and replay it."""
     from monitor.app import BATCH, Pump
-    from monitor.events import Opened
+    from monitor.events import Frame, Opened, Reply
     from monitor.feeds.replay import JournalFiles
     from monitor.journal import Header, encode
     from monitor.pipeline import Pipeline
@@ -330,11 +335,10 @@ def journal(path: str) -> Figures:
     stream = Stream.load(Path(path))
     effective = configured([SYMBOL])
     maker = Machine([SYMBOL], None)
-    from monitor.events import Reply
-
     records = [Opened(maker.at, FEED), *maker.inputs(stream.frames)]
     snapshot = Reply(maker.at, "binance", f"depth:{SYMBOL}", 200, stream.snapshot)
-    records.insert(records.index(next(r for r in records if hasattr(r, "data"))) + 1, snapshot)
+    first = next(n for n, record in enumerate(records) if type(record) is Frame)
+    records.insert(first + 1, snapshot)
     plain_mb = sum(len(encode(record)) for record in records) / 1e6
     with tempfile.TemporaryDirectory() as directory:
         writer = recorder(Path(directory), effective)
@@ -347,7 +351,7 @@ def journal(path: str) -> Figures:
         write_s = time.perf_counter() - began
         assert writer.lost_slow == writer.lost_disk == 0
         began = time.perf_counter()
-        count = sum(1 for record in JournalFiles([Path(directory)]))
+        count = sum(1 for _ in JournalFiles([Path(directory)]))
         read_s = time.perf_counter() - began
         pipeline = Pipeline(effective)
         pump = Pump(pipeline, Meter(0.25))
