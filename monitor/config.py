@@ -4,11 +4,12 @@
 over it, key by key. This module parses and checks; it opens no file and reads no environment.
 """
 
+import copy
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +22,8 @@ Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 
 ENVIRONMENT_PREFIX = "CASCADE_"
+
+_S = TypeVar("_S", bound=Struct)
 
 
 class ConfigError(Exception):
@@ -55,7 +58,7 @@ class JournalConfig(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool
     directory: str
     rotate_mb: Count
-    keep_files: Count
+    keep_mb: Count
     flush_interval_ms: Milliseconds
 
 
@@ -150,10 +153,11 @@ def parse_environment(environment: Mapping[str, str]) -> Layer:
     return Layer("environment", values)
 
 
-def merge(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
+def merge(layers: Sequence[Layer]) -> tuple[Config, dict[str, str]]:
     """The effective configuration, and the origin of each value by its dotted path.
 
-    Later layers win key by key; a table of `instruments` is replaced as a whole.
+    The first layer is the shipped file, which names every venue. Later layers win key by key; a
+    table of `instruments` is replaced as a whole.
 
     Raises:
         ConfigError: an unknown key (with a suggestion), a wrong type or a value out of range.
@@ -162,10 +166,16 @@ def merge(layers: Iterable[Layer]) -> tuple[Config, dict[str, str]]:
     origins: dict[str, str] = {}
     for layer in layers:
         _overlay(merged, layer.values, layer.origin, origins, "")
-    try:
-        return msgspec.convert(merged, Config), origins
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), origins)) from error
+    venues = merged.get("venues", {})
+    known = list(venues) if not layers else list(layers[0].values.get("venues", {}))
+    for name, values in venues.items() if isinstance(venues, dict) else ():
+        if name not in known:
+            where = _origin_of(f"venues.{name}", origins)
+            raise ConfigError(
+                f"{where}: venues.{name}: unknown venue; known are {', '.join(known)}"
+            )
+        _convert(values, VenueConfig, f"venues.{name}", origins)
+    return _convert(merged, Config, "", origins), origins
 
 
 def parse_instruments(text: str, origin: str) -> list[Instrument]:
@@ -201,7 +211,7 @@ def _overlay(
         if mergeable and key != "instruments":
             _overlay(below[key], value, origin, origins, where)
         else:
-            below[key] = value
+            below[key] = copy.deepcopy(value)  # the layer stays as it is
             for known in [k for k in origins if k == where or k.startswith(where + ".")]:
                 del origins[known]
             _note(value, origin, origins, where)
@@ -215,19 +225,28 @@ def _note(value: Any, origin: str, origins: dict[str, str], path: str) -> None: 
         origins[path] = origin
 
 
-def _explain(message: str, origins: dict[str, str]) -> str:
+def _convert(values: Any, kind: type[_S], path: str, origins: dict[str, str]) -> _S:  # noqa: ANN401
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), path, origins)) from error
+
+
+def _explain(message: str, section: str, origins: dict[str, str]) -> str:
     """Add to msgspec's message where the value came from, and a suggestion for an unknown key."""
     problem, _, path = message.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".")
+    where = ".".join(part for part in (section, path.rstrip("`").lstrip(".")) if part)
     if "unknown field" in problem:
         key = problem.split("`")[1]
-        where = f"{path}.{key}" if path else key
-        near = difflib.get_close_matches(key, _keys(path), n=1)
+        near = difflib.get_close_matches(key, _keys(where), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        origin = next((o for p, o in origins.items() if p.startswith(where)), "configuration")
-        return f"{origin}: unknown key {where!r}{hint}"
-    origin = next((o for p, o in origins.items() if path and p.startswith(path)), "configuration")
-    return f"{origin}: {path or 'top level'}: {problem}"
+        where = f"{where}.{key}" if where else key
+        return f"{_origin_of(where, origins)}: unknown key {where!r}{hint}"
+    return f"{_origin_of(where, origins)}: {where or 'top level'}: {problem}"
+
+
+def _origin_of(path: str, origins: dict[str, str]) -> str:
+    return next((o for p, o in origins.items() if path and p.startswith(path)), "configuration")
 
 
 def _keys(path: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Final, get_args
 import msgspec
 
 from monitor.config import PipelineConfig
-from monitor.core.engine import Engine
+from monitor.core.engine import Engine, Result
 from monitor.core.instrument import InstrumentState
 from monitor.events import (
     Close,
@@ -118,11 +118,12 @@ class Pipeline:
         }
 
     def _handle(self, at: int, out: Out, messages: list[Message], commands: list[Command]) -> None:
+        process = self.engine.process
         for item in out:
             if type(item) in _COMMANDS:
                 commands.append(item)  # type: ignore[arg-type]  # a Send, Fetch or Close
-            else:
-                self._publish(at, item, messages, commands)  # type: ignore[arg-type]
+            elif results := process(at, item):  # type: ignore[arg-type]  # seldom any
+                self._deliver(at, results, messages, commands)
 
     def _publish(
         self,
@@ -131,7 +132,12 @@ class Pipeline:
         messages: list[Message],
         commands: list[Command],
     ) -> None:
-        for result in self.engine.process(at, event):
+        self._deliver(at, self.engine.process(at, event), messages, commands)
+
+    def _deliver(
+        self, at: int, results: Result, messages: list[Message], commands: list[Command]
+    ) -> None:
+        for result in results:
             if isinstance(result, Desync):
                 venue, _, symbol = result.instrument.partition(":")
                 self._handle(at, self.codecs[venue].resync(symbol, at), messages, commands)

@@ -15,8 +15,9 @@ import gzip
 import heapq
 import io
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -36,6 +37,11 @@ FORMATS: Final[tuple[Format, ...]] = ("tardis", "hftbacktest", "cryptofeed")
 CHUNK_BYTES: Final = 1 << 20
 """Journal lines compressed as one zstd frame."""
 
+PAUSE_NS: Final = 3600 * NS
+"""A recording that says nothing for longer was not listening."""
+
+_DEPTH_URL = "https://fapi.binance.com/fapi/v1/depth?symbol="
+
 _ASSET = re.compile(r"^([0-9A-Za-z]+?)[-_]?(?:USDT|USDC|USD|PERP|BUSD)?(?:[-_].*)?$")
 _OLD_SENT = re.compile(r"^(?P<url>wss?://\S+) <-> (?P<at>[0-9.]+)$")
 
@@ -54,6 +60,13 @@ class Heard(Struct, frozen=True):
     data: bytes
     url: str | None = None
     connected: bool | None = None
+
+
+class NamedSnapshot(Struct):
+    """Tardis' form of a depth snapshot; a bare one has neither field."""
+
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class CryptofeedLine(Struct):
@@ -102,7 +115,10 @@ def inputs(
             spec for spec in config.instruments if spec.symbol in found.get(spec.venue, {})
         ],
     )
-    return effective, _with_ticks(_inputs(kind, paths, effective), config.engine.tick_interval_ms)
+    feeds = _feeds(effective)
+    sockets = [name for part in feeds.values() for name in part]
+    records = _inputs(kind, paths, feeds)
+    return effective, _with_ticks(records, config.engine.tick_interval_ms, sockets)
 
 
 def identify(heard: Heard) -> tuple[str | None, str | None]:
@@ -123,9 +139,12 @@ def write_journal(out: Path, header: Header, records: Iterable[Input]) -> dict[s
     Raises:
         OSError: it exists, or cannot be written.
     """
+    if out.exists():
+        raise FileExistsError(f"{out}: exists; a journal is never overwritten")
     counts: Counter[str] = Counter()
     compressor = zstandard.ZstdCompressor(write_checksum=True)
-    with out.open("xb") as file:
+    partial = out.with_name(out.name + ".part")
+    with partial.open("wb") as file:
         file.write(compressor.compress(encode_header(header)))
         buffer = bytearray()
         for record in records:
@@ -135,7 +154,21 @@ def write_journal(out: Path, header: Header, records: Iterable[Input]) -> dict[s
                 file.write(compressor.compress(buffer))
                 buffer.clear()
         file.write(compressor.compress(buffer))
+    partial.rename(out)
     return dict(counts)
+
+
+def unspecified(config: PipelineConfig, files: Iterable[Path], kind: Format) -> list[str]:
+    """Instruments of a recording whose specification neither it nor the static table has."""
+    listed = {
+        venue
+        for heard in _read_all(kind, list(files))
+        if heard.url is not None and (venue := identify(heard)[0])
+        if (VENUES[venue].recorded.key_of(heard.url) or "").startswith(("instruments", "meta"))
+    }
+    known = {spec.name for spec in config.instruments}
+    names = [f"{name}:{symbol}" for name, v in config.venues.items() for symbol in v.instruments]
+    return [name for name in names if name not in known and name.partition(":")[0] not in listed]
 
 
 # ------------------------------------------------------------------------------------ reading
@@ -152,57 +185,67 @@ def _lines(path: Path) -> Iterator[bytes]:
             stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))
         else:
             stream = raw
-        for line in stream:
-            yield line.rstrip(b"\r\n")
+        try:
+            for line in stream:
+                yield line.rstrip(b"\r\n")
+        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+            raise RecordingError(f"{path.name}: damaged: {error}") from error
 
 
 def _read_all(kind: Format, paths: list[Path]) -> Iterator[Heard]:
     if kind == "cryptofeed":  # its files hold one connection after the other
         yield from heapq.merge(*(_cryptofeed(path) for path in paths), key=lambda heard: heard.at)
         return
-    read = _tardis if kind == "tardis" else _hftbacktest
+    stamp = _iso_ns if kind == "tardis" else _epoch_ns
     for path in paths:
-        yield from read(path)
+        yield from _stamped(path, stamp)
 
 
-def _hftbacktest(path: Path) -> Iterator[Heard]:
+def _stamped(path: Path, stamp: Callable[[str], int]) -> Iterator[Heard]:
+    """Lines ``<time> <message>``; an empty one is a lost connection.
+
+    Binance's REST depth snapshots stand among the messages, bare or under a made-up stream name.
+    A bare one does not name its symbol: it is that of the messages around it.
+    """
     symbol: str | None = None
     early: list[Heard] = []
-    for number, line in enumerate(_lines(path), 1):
-        stamp, _, data = line.partition(b" ")
-        try:
-            at = int(stamp)
-        except ValueError as error:
-            raise RecordingError(f"{path.name}:{number}: no time in {line[:40]!r}") from error
-        heard = Heard(at * 1000 if at < 10**17 else at, data)
-        if data.startswith(b'{"lastUpdateId"'):
-            if symbol is None:
-                early.append(heard)
-                continue
-            heard = _depth_reply(heard, symbol)
-        elif symbol is None:
-            symbol = identify(heard)[1]
-            if symbol is not None:
-                yield from (_depth_reply(waiting, symbol) for waiting in early)
-        yield heard
-
-
-def _depth_reply(heard: Heard, symbol: str) -> Heard:
-    return Heard(heard.at, heard.data, f"https://fapi.binance.com/fapi/v1/depth?symbol={symbol}")
-
-
-def _tardis(path: Path) -> Iterator[Heard]:
     last = 0
     for number, line in enumerate(_lines(path), 1):
         if not line:
             yield Heard(last, b"", connected=False)
             continue
-        stamp, _, data = line.partition(b" ")
+        time, _, data = line.partition(b" ")
         try:
-            last = _iso_ns(stamp.decode())
+            last = stamp(time.decode())
         except ValueError as error:
             raise RecordingError(f"{path.name}:{number}: no time in {line[:40]!r}") from error
-        yield Heard(last, data)
+        heard = Heard(last, data)
+        if b'"lastUpdateId"' in data[:200]:
+            named, body = _depth_snapshot(data, path, number)
+            if (named or symbol) is None:
+                early.append(Heard(last, body))
+                continue
+            heard = Heard(last, body, _DEPTH_URL + (named or symbol or ""))
+        elif symbol is None and (symbol := identify(heard)[1]) is not None:
+            yield from (Heard(w.at, w.data, _DEPTH_URL + symbol) for w in early)
+        yield heard
+
+
+def _depth_snapshot(data: bytes, path: Path, number: int) -> tuple[str | None, bytes]:
+    """(symbol if named, body) of a depth snapshot."""
+    try:
+        named = msgspec.json.decode(data, type=NamedSnapshot)
+    except msgspec.DecodeError as error:
+        raise RecordingError(f"{path.name}:{number}: {error}") from error
+    if not bytes(named.data):
+        return None, data
+    return named.stream.partition("@")[0].upper(), bytes(named.data)
+
+
+def _epoch_ns(text: str) -> int:
+    """Microseconds or nanoseconds since the epoch, told apart by their magnitude."""
+    at = int(text)
+    return at * 1000 if at < 10**17 else at
 
 
 def _iso_ns(text: str) -> int:
@@ -240,7 +283,7 @@ def _cryptofeed_typed(path: Path) -> Iterator[Heard]:
 
 def _cryptofeed_text(path: Path) -> Iterator[Heard]:
     for number, line in enumerate(_lines(path), 1):
-        text = line.decode()
+        text = line.decode(errors="replace")
         if opened := _OLD_SENT.match(text):
             at = round(float(opened["at"]) * 1e6) * 1000
             yield Heard(at, b"", opened["url"], connected=True)
@@ -256,11 +299,14 @@ def _cryptofeed_text(path: Path) -> Iterator[Heard]:
 # ------------------------------------------------------------------------------------- inputs
 
 
-def _inputs(kind: Format, paths: list[Path], config: PipelineConfig) -> Iterator[Input]:
-    feeds = {
+def _feeds(config: PipelineConfig) -> dict[str, list[str]]:
+    return {
         name: [feed.name for feed in VENUES[name](venue, config.instruments).feeds]
         for name, venue in config.venues.items()
     }
+
+
+def _inputs(kind: Format, paths: list[Path], feeds: dict[str, list[str]]) -> Iterator[Input]:
     opened = False
     for heard in _read_all(kind, paths):
         if heard.connected is False:
@@ -286,13 +332,22 @@ def _inputs(kind: Format, paths: list[Path], config: PipelineConfig) -> Iterator
             yield Frame(heard.at, next(iter(feeds.values()))[0], heard.data)
 
 
-def _with_ticks(records: Iterator[Input], interval_ms: int) -> Iterator[Input]:
-    """The inputs with ticks at every whole interval between them, and one behind the last."""
+def _with_ticks(records: Iterator[Input], interval_ms: int, feeds: list[str]) -> Iterator[Input]:
+    """The inputs with ticks at every whole interval between them, and one behind the last.
+
+    Where a recording pauses for longer than `PAUSE_NS` nobody listened: no ticks are put there,
+    and its connections are lost and opened again.
+    """
     interval = interval_ms * 1_000_000
     due: int | None = None
     for record in records:
         if due is None:
             due = record.at - record.at % interval + interval
+        elif record.at - due > PAUSE_NS:
+            yield from (Lost(due, feed, "recording paused") for feed in feeds)
+            due = record.at - record.at % interval + interval
+            if not isinstance(record, Opened | Lost):
+                yield from (Opened(record.at, feed) for feed in feeds)
         while due <= record.at:
             yield Tick(due)
             due += interval

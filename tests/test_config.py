@@ -66,7 +66,8 @@ def test_a_table_of_instruments_replaces_the_default_one():
         ("nonsense", "my.toml: "),
         ("sinks = 1", "my.toml: unknown key 'sinks'"),
         ("[venues.binance]\nenable = true", "did you mean 'enabled'?"),
-        ("[venues.nowhere]\nenabled = true", "missing required field"),
+        ("[venues.nowhere]\nenabled = true", "my.toml: venues.nowhere: unknown venue; known are"),
+        ("[venues.okx]\nenabled = 3", "my.toml: venues.okx.enabled: Expected `bool`, got `int`"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_file(text, message):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,6 +223,29 @@ def test_a_silent_stream_is_reported_while_the_others_go_on():
     assert (btc.book.state, eth.book.state) == ("synced", "stale")
     assert {"mark", "open_interest"} <= set(btc.silent)
     assert Close(MARKET, "silent") in commands
+
+
+def test_events_of_an_instrument_without_specification_are_counted_and_harm_nothing():
+    config = pipeline_config()
+    unlisted = msgspec.structs.replace(config, instruments=config.instruments[:1])
+    pipeline = Pipeline(unlisted)
+    now = AT // 1_000_000
+    mark = {"e": "markPriceUpdate", "E": now, "s": "ETHUSDT", "p": "3000", "r": "", "T": 0}
+    trade = {"e": "aggTrade", "s": "ETHUSDT", "p": "3000", "q": "1", "T": now, "m": True}
+    order = {"s": "ETHUSDT", "S": "SELL", "p": "1", "ap": "1", "z": "1", "T": now}
+    interest = b'{"openInterest":"5","symbol":"ETHUSDT","time":1}'
+    for record in (
+        *history(),
+        frame(AT, mark, MARKET),
+        frame(AT, trade, MARKET),
+        frame(AT, {"e": "forceOrder", "o": order}, MARKET),
+        Reply(AT, "binance", "open_interest:ETHUSDT", 200, interest),
+        Reply(AT, "binance", "instruments", 200, b"damaged"),
+    ):
+        pipeline.step(record)
+    assert book(pipeline, "BTCUSDT").state == "synced"
+    assert list(pipeline.engine.instruments) == ["binance:BTCUSDT"]
+    assert pipeline.engine.rejected["binance", "unknown_symbol"] > 3
 
 
 def test_frames_of_unknown_feeds_are_counted():

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -71,6 +72,38 @@ def test_a_depth_snapshot_line_answers_the_request_for_its_symbol(tmp_path):
     _, records = inputs("hftbacktest", [file], pipeline_config())
     replies = [r for r in records if isinstance(r, Reply)]
     assert [(r.venue, r.key, r.status) for r in replies] == [("binance", "depth:BTCUSDT", 200)]
+
+
+SNAPSHOT = '{"lastUpdateId":1,"bids":[],"asks":[]}'
+
+
+@pytest.mark.parametrize(
+    "line", [SNAPSHOT, f'{{"stream":"btcusdt@depthSnapshot","generated":true,"data":{SNAPSHOT}}}']
+)
+def test_tardis_depth_snapshots_are_known_bare_and_wrapped(tmp_path, line):
+    file = tmp_path / "r"
+    stamp = "2023-11-14T22:13:20.0000001Z"
+    file.write_text(f"{stamp} {line}\n{stamp} {MARK}\n")
+    _, records = inputs("tardis", [file], pipeline_config())
+    replies = [r for r in records if isinstance(r, Reply)]
+    assert [(r.key, json.loads(r.data)["lastUpdateId"]) for r in replies] == [("depth:BTCUSDT", 1)]
+
+
+def test_a_long_pause_is_a_lost_connection_and_not_a_million_ticks(tmp_path):
+    file = tmp_path / "r"
+    file.write_text(f"1600000000000000 {MARK}\n1700000000000000 {MARK}\n")
+    _, records = inputs("hftbacktest", [file], pipeline_config())
+    found = list(records)
+    assert len(found) < 20
+    assert sum(isinstance(r, Lost) for r in found) == 2
+    assert sum(isinstance(r, Opened) for r in found) == 4
+
+
+def test_a_damaged_source_is_refused_with_its_name(tmp_path):
+    file = tmp_path / "r.gz"
+    file.write_bytes(gzip.compress(f"1700000000000000 {MARK}\n".encode() * 1000)[:-20])
+    with pytest.raises(RecordingError, match=r"r\.gz: damaged"):
+        inputs("hftbacktest", [file], pipeline_config())
 
 
 def cryptofeed_file(path: Path, rows: list[dict]) -> Path:
@@ -205,6 +238,27 @@ def test_real_cryptofeed_recordings_sync_every_book_without_a_gap(shared, name, 
         assert (state.book.state, state.book.gaps) == ("synced", 0), state.spec.name
     if venue == "bybit":
         assert all(s.funding is not None and s.open_interest_base for s in states)
+
+
+def test_the_tardis_form_of_a_real_recording_gives_the_same_book(shared, tmp_path):
+    names = ("btcusdt_20240718.gz", "btcusdt_20240719.gz")
+    files = [shared / "hftbacktest_raw/usdm" / name for name in names]
+    rewritten = tmp_path / "tardis.gz"
+    with gzip.open(rewritten, "wt", compresslevel=1) as out:
+        for file in files:
+            with gzip.open(file, "rt") as lines:
+                for line in lines:
+                    at, _, data = line.partition(" ")
+                    whole = datetime.fromtimestamp(int(at) // 10**9, UTC).strftime("%FT%T")
+                    if data.startswith('{"lastUpdateId"'):
+                        data = f'{{"stream":"btcusdt@depthSnapshot","data":{data.strip()}}}\n'
+                    out.write(f"{whole}.{int(at) % 10**9:09d}Z {data}")
+    books = [
+        replayed(kind, source).engine.instruments["binance:BTCUSDT"].book
+        for kind, source in (("hftbacktest", files), ("tardis", [rewritten]))
+    ]
+    assert books[0].checksum(3) == books[1].checksum(3)
+    assert books[1].state == "synced"
 
 
 def test_real_hyperliquid_frames_give_a_synced_book(shared):

@@ -89,7 +89,7 @@ class Engine:
         self._published = 0
         self._reported = 0
         self._sequence: Counter[tuple[str, str]] = Counter()
-        self._handlers: dict[type, Callable[[int, Any], Result]] = {
+        self._of_instrument: dict[type, Callable[[int, InstrumentState, Any], Result]] = {
             BookDelta: self._on_delta,
             BookSnapshot: self._on_snapshot,
             Trade: self._on_trade,
@@ -100,6 +100,8 @@ class Engine:
             Transfer: self._on_transfer,
             Gap: self._on_gap,
             Syncing: self._on_syncing,
+        }
+        self._of_process: dict[type, Callable[[int, Any], Result]] = {
             Silence: self._on_silence,
             Rejected: self._on_rejected,
             Listed: self._on_listed,
@@ -109,37 +111,46 @@ class Engine:
         }
 
     def process(self, at: int, event: Market | Opened | Lost | Tick) -> Result:
-        """Take one event received at `at` (ns) and return what is to be published."""
+        """Take one event received at `at` (ns) and return what is to be published.
+
+        An event of an instrument whose specification is not known (its list came damaged, or has
+        not come yet) is refused: without contract size and tick it means nothing.
+        """
         kind = type(event)
         self.events[kind] += 1
-        return self._handlers[kind](at, event)
+        handler = self._of_instrument.get(kind)
+        if handler is None:
+            return self._of_process[kind](at, event)
+        name: str = event.instrument  # type: ignore[union-attr,assignment]  # all of these have one
+        state = self.instruments.get(name)
+        if state is None:
+            self.rejected[name.partition(":")[0], "unknown_symbol"] += 1
+            return _NOTHING
+        return handler(at, state, event)
 
     # -------------------------------------------------------------------------------- books
 
-    def _on_delta(self, at: int, event: BookDelta) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_delta(self, at: int, state: InstrumentState, event: BookDelta) -> Result:
         state.book_at = at
         reason = state.book.delta(event.bids, event.asks)
         return self._broken(state, reason) if reason else _NOTHING
 
-    def _on_snapshot(self, at: int, event: BookSnapshot) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_snapshot(self, at: int, state: InstrumentState, event: BookSnapshot) -> Result:
         state.book_at = at
         reason = state.book.snapshot(
             event.bids, event.asks, depth=event.depth, maintained=event.maintained
         )
         return self._broken(state, reason) if reason else _NOTHING
 
-    def _on_gap(self, _at: int, event: Gap) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_gap(self, _at: int, state: InstrumentState, event: Gap) -> Result:
         if state.book.state == "synced" and event.reason != "feed_lost":
             state.book.gaps += 1
             self.gaps[state.spec.venue] += 1
         state.book.distrust()
         return _NOTHING
 
-    def _on_syncing(self, _at: int, event: Syncing) -> Result:
-        self.instruments[event.instrument].book.expect()
+    def _on_syncing(self, _at: int, state: InstrumentState, _event: Syncing) -> Result:
+        state.book.expect()
         return _NOTHING
 
     def _broken(self, state: InstrumentState, reason: str) -> Result:
@@ -151,20 +162,18 @@ class Engine:
 
     # ------------------------------------------------------------------------------- prices
 
-    def _on_trade(self, at: int, event: Trade) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_trade(self, at: int, state: InstrumentState, event: Trade) -> Result:
         state.trades += 1
         state.last_price = event.price
         state.flow.add(at, event.price * event.quantity, event.taker)
         self._delay(state.spec.venue, at, event.sent_at)
         return _NOTHING
 
-    def _on_transfer(self, _at: int, event: Transfer) -> Result:
-        self.instruments[event.instrument].transfers += 1
+    def _on_transfer(self, _at: int, state: InstrumentState, _event: Transfer) -> Result:
+        state.transfers += 1
         return _NOTHING
 
-    def _on_mark(self, at: int, event: MarkPrice) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_mark(self, at: int, state: InstrumentState, event: MarkPrice) -> Result:
         if event.mark is not None:
             state.mark, state.mark_at = event.mark, at
         if event.index is not None:
@@ -172,22 +181,20 @@ class Engine:
         self._delay(state.spec.venue, at, event.sent_at)
         return _NOTHING
 
-    def _on_funding(self, _at: int, event: Funding) -> Result:
-        self.instruments[event.instrument].funding = event
+    def _on_funding(self, _at: int, state: InstrumentState, event: Funding) -> Result:
+        state.funding = event
         return _NOTHING
 
-    def _on_open_interest(self, at: int, event: OpenInterest) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_open_interest(self, at: int, state: InstrumentState, event: OpenInterest) -> Result:
         state.open_interest_base, state.open_interest_at = event.base, at
-        price = state.price
+        price = state.price(at)
         if event.usd is not None:
             state.open_interest_usd = event.usd
         else:
             state.open_interest_usd = None if price is None else event.base * price
         return _NOTHING
 
-    def _on_liquidation(self, at: int, event: Liquidation) -> Result:
-        state = self.instruments[event.instrument]
+    def _on_liquidation(self, at: int, state: InstrumentState, event: Liquidation) -> Result:
         state.liquidated_usd[event.side] += event.usd
         state.liquidations += 1
         return [self._message("liquidations", state.spec.asset, at, event)]
@@ -238,7 +245,7 @@ class Engine:
             reason = state.book.check()
             if reason:
                 result += self._broken(state, reason)
-            state.volatility.sample(at, state.price)
+            state.volatility.sample(at, *state.quote(at))
         if at // self._publish_ns != self._published:
             self._published = at // self._publish_ns
             for asset, states in self.assets.items():

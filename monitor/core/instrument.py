@@ -1,6 +1,7 @@
 """Live state of one instrument: everything known about it between two events."""
 
 from collections import deque
+from itertools import islice
 from math import log, sqrt
 
 from monitor.core.book import Book
@@ -11,6 +12,12 @@ FLOW_SECONDS = 300
 
 RETURNS_KEPT = 3600
 """Squared one-second returns kept for realised volatility: an hour."""
+
+SAMPLE_FRESH_S = 5
+"""Seconds without a sample after which a volatility is not that of now."""
+
+MARK_FRESH_NS = 60 * NS
+"""A mark price unheard for longer is not the price any more."""
 
 
 class Flow:
@@ -34,30 +41,38 @@ class Flow:
 
 
 class Volatility:
-    """Realised volatility from one-second returns."""
+    """Realised volatility from one-second returns of one kind of price."""
 
     def __init__(self) -> None:
         self._squares: deque[float] = deque(maxlen=RETURNS_KEPT)
         self._price: float | None = None
+        self._kind = ""
         self._second = 0
 
-    def sample(self, at: int, price: float | None) -> None:
-        """Take the price of a new second; an unknown price interrupts the series."""
+    def sample(self, at: int, price: float | None, kind: str) -> None:
+        """Take the price of a new second.
+
+        An unknown price, a second left out or another kind of price interrupts the series: the
+        distance between two prices of different origin is no return.
+        """
         second = at // NS
         if second == self._second:
             return
-        if price is not None and self._price is not None and second == self._second + 1:
+        continues = second == self._second + 1 and kind == self._kind
+        if price is not None and self._price is not None and continues:
             self._squares.append(log(price / self._price) ** 2)
-        elif price is None or second != self._second + 1:
+        else:
             self._squares.clear()
-        self._price, self._second = price, second
+        self._price, self._kind, self._second = price, kind, second
 
-    def realised(self, seconds: int) -> float | None:
-        """Root of the summed squared returns of the last `seconds` s; None before they passed."""
-        if len(self._squares) < seconds:
+    def realised(self, at: int, seconds: int) -> float | None:
+        """Root of the summed squared returns of the last `seconds` s before `at` (ns).
+
+        None before so many have passed, and when the last price is older than `SAMPLE_FRESH_S`.
+        """
+        if len(self._squares) < seconds or at // NS - self._second > SAMPLE_FRESH_S:
             return None
-        squares = list(self._squares)[-seconds:]
-        return sqrt(sum(squares))
+        return sqrt(sum(islice(reversed(self._squares), seconds)))
 
 
 class InstrumentState:
@@ -91,10 +106,15 @@ class InstrumentState:
             self.book.gaps, self.book.resyncs = gaps, resyncs
         self.spec = spec
 
-    @property
-    def price(self) -> float | None:
-        """The mark price, or the mid price while no mark is known."""
-        return self.mark if self.mark is not None else self.book.mid()
+    def quote(self, at: int) -> tuple[float | None, str]:
+        """The mark price while it is fresh at `at` (ns), else the mid price; and which it is."""
+        if self.mark is not None and at - self.mark_at <= MARK_FRESH_NS:
+            return self.mark, "mark"
+        return self.book.mid(), "mid"
+
+    def price(self, at: int) -> float | None:
+        """The price of `quote`."""
+        return self.quote(at)[0]
 
     @property
     def basis(self) -> float | None:

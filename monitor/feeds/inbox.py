@@ -38,10 +38,15 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._inputs)
 
+    @property
+    def full(self) -> bool:
+        """Whether a producer has to wait."""
+        return len(self._inputs) >= self.limit or self._bytes >= self.bytes_max
+
     async def put(self, record: Input) -> None:
         """Append, after waiting for room."""
         inputs = self._inputs
-        while len(inputs) >= self.limit or self._bytes >= self.bytes_max:
+        while self.full:
             self.waits += 1
             self._drained.clear()
             await self._drained.wait()
@@ -64,7 +69,12 @@ class Inbox:
 
     def _pop(self, most: int) -> list[Input]:
         inputs = self._inputs
-        taken = [inputs.popleft() for _ in range(min(most, len(inputs)))]
-        self._bytes -= sum(len(r.data) for r in taken if isinstance(r, _WITH_PAYLOAD))
+        if len(inputs) <= most:  # nearly always
+            taken = list(inputs)
+            inputs.clear()
+            self._bytes = 0
+        else:
+            taken = [inputs.popleft() for _ in range(most)]
+            self._bytes -= sum(len(r.data) for r in taken if isinstance(r, _WITH_PAYLOAD))
         self._drained.set()
         return taken

@@ -7,7 +7,7 @@ from monitor.events import Tick
 from monitor.feeds.inbox import Inbox
 
 
-async def ticker(inbox: Inbox, interval_ms: int, now: Callable[[], int]) -> None:
+async def ticker(inbox: Inbox, interval_ms: float, now: Callable[[], int]) -> None:
     """Put a `Tick` at every multiple of the interval since the start, until cancelled.
 
     The grid is fixed, so that small delays do not add up. Multiples that were missed, because the

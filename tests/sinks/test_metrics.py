@@ -75,7 +75,7 @@ class StubCodec(Codec):
     def _decode(self, frame):
         raise NotImplementedError
 
-    _answer = _subscribe = _unsubscribe = _decode
+    _answer = _message = _decode
 
 
 class Market:
@@ -187,7 +187,7 @@ def full():
     market = Market(FOUR, TEN)
     for state in market.engine.instruments.values():
         for second in range(3601):
-            state.volatility.sample(market.at + (second - 3601) * NS, 100.0 + second % 2)
+            state.volatility.sample(market.at + (second - 3601) * NS, 100.0 + second % 2, "mark")
     market.speak().pass_time(0)
     sources = market.full_sources()
     sources.sinks["redis"].last_success_at = AT / NS

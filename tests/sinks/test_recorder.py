@@ -236,15 +236,16 @@ def test_a_clock_that_steps_back_does_not_postpone_the_flush(tmp_path):
 def test_the_oldest_files_of_any_run_are_deleted_but_never_the_current_one(tmp_path):
     for age, name in enumerate(["b-000001", "a-000000", "c-000007"]):
         path = tmp_path / f"{name}{SUFFIX}"
-        path.write_bytes(b"")
+        path.write_bytes(bytes(600_000))
         os.utime(path, (age + 1, age + 1))
     (tmp_path / "notes.txt").write_text("not ours")
-    made = recorder(tmp_path, keep_files=2)
+    made = recorder(tmp_path, keep_mb=1)
     made.write(Tick(START))
     made.close()
     assert names(tmp_path) == [f"c-000007{SUFFIX}", "notes.txt", f"run1-000000{SUFFIX}"]
 
-    made = recorder(tmp_path, run="run2", keep_files=1)
+    (tmp_path / f"c-000007{SUFFIX}").write_bytes(bytes(2_000_000))
+    made = recorder(tmp_path, run="run2", keep_mb=1)
     made.write(Tick(START))
     made.close()
     assert names(tmp_path) == ["notes.txt", f"run2-000000{SUFFIX}"]
@@ -287,7 +288,7 @@ def test_a_device_that_takes_nothing_loses_everything_with_a_count_and_no_except
         tmp_path,
         open_file=lambda _: open("/dev/full", "wb", buffering=0),  # noqa: PTH123, SIM115
         retry_s=0.0,
-        keep_files=10_000,
+        keep_mb=10_000,
     )
     for item in ticks(0, 10):
         made.write(item)
