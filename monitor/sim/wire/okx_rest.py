@@ -1,0 +1,174 @@
+"""The REST side of the simulated OKX v5 (docs/exchanges.md 3b-3d, 3g).
+
+Errors come with HTTP status 200 and a `code`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from monitor.sim.wire.base import Answer, Request, encode, ladder_of, trimmed
+
+if TYPE_CHECKING:
+    from monitor.sim.wire.okx import Okx
+
+Row = dict[str, Any]
+PRODUCTS: Final = frozenset({"SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION"})
+BOOK_MAX: Final = 400
+
+
+class RefusedError(Exception):
+    """A request the venue refuses, with its code."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Rest:
+    """Answers requests about one simulated OKX."""
+
+    def __init__(self, wire: "Okx") -> None:
+        self._wire = wire
+        self._paths: dict[str, Callable[[dict[str, str]], list[Any]]] = {
+            "public/time": lambda _: [{"ts": str(wire.time_ms())}],
+            "public/instruments": self._instruments,
+            "public/position-tiers": self._tiers,
+            "public/mark-price": lambda q: self._each(q, wire.mark_row),
+            "public/open-interest": lambda q: self._each(q, wire.interest_row),
+            "public/funding-rate": lambda q: [wire.funding_row(self._asset(q))],
+            "market/tickers": lambda q: self._each(q, wire.ticker_row),
+            "market/ticker": lambda q: [wire.ticker_row(self._asset(q))],
+            "market/books": self._book,
+            "market/trades": self._trades,
+            "market/index-tickers": self._index,
+            "system/status": lambda _: [],
+        }
+
+    def answer(self, request: Request) -> Answer:
+        """The venue's answer."""
+        find = self._paths.get(request.path.removeprefix("/api/v5/"))
+        if find is None or not request.path.startswith("/api/v5/"):
+            body: Row = {"code": "50404", "data": [], "msg": "Not found"}
+            return Answer(404, encode(body))
+        try:
+            body = {"code": "0", "data": find(request.query), "msg": ""}
+        except RefusedError as refused:
+            body = {"code": refused.code, "data": [], "msg": str(refused)}
+        return Answer(200, encode(body))
+
+    def _product(self, query: dict[str, str]) -> bool:
+        """Whether the product line asked for is ours; it must be one at all."""
+        product = query.get("instType", "")
+        if product not in PRODUCTS:
+            raise RefusedError("51000", "Parameter instType error")
+        return product == "SWAP"
+
+    def _asset(self, query: dict[str, str]) -> str:
+        symbol = query.get("instId", "")
+        if symbol not in self._wire.symbols:
+            raise RefusedError("51001", f"Instrument ID {symbol} doesn't exist.")
+        return self._wire.symbols[symbol]
+
+    def _each(self, query: dict[str, str], row: Callable[[str], Row]) -> list[Row]:
+        if not self._product(query):
+            return []
+        if query.get("instId"):
+            return [row(self._asset(query))]
+        return [row(asset) for asset in self._wire.assets]
+
+    # ---------------------------------------------------------------------------- endpoints
+
+    def _instruments(self, query: dict[str, str]) -> list[Row]:
+        return self._each(query, self._instrument)
+
+    def _instrument(self, asset: str) -> Row:
+        wire = self._wire
+        p = wire.printers[asset]
+        family = f"{asset}-USDT"
+        return {
+            "alias": "",
+            "auctionEndTime": "",
+            "baseCcy": "",
+            "category": "1",
+            "contTdSwTime": "",
+            "ctMult": "1",
+            "ctType": "linear",
+            "ctVal": trimmed(f"{wire.values[asset]:.8f}"),
+            "ctValCcy": asset,
+            "expTime": "",
+            "futureSettlement": False,
+            "instCategory": "1",
+            "instFamily": family,
+            "instId": f"{family}-SWAP",
+            "instType": "SWAP",
+            "lever": str(ladder_of(wire.rules, asset)[0].max_leverage),
+            "listTime": "1573557408000",
+            "lotSz": "0.01",
+            "maxIcebergSz": "100000000.0000000000000000",
+            "maxLmtAmt": "20000000",
+            "maxLmtSz": "100000000",
+            "maxMktAmt": "",
+            "maxMktSz": "35000",
+            "maxStopSz": "35000",
+            "maxTriggerSz": "100000000.0000000000000000",
+            "maxTwapSz": "100000000.0000000000000000",
+            "minSz": "0.01",
+            "optType": "",
+            "quoteCcy": "",
+            "ruleType": "normal",
+            "settleCcy": "USDT",
+            "state": "live",
+            "stk": "",
+            "tickSz": p.price(1),
+            "uly": family,
+            "upcChg": [],
+        }
+
+    def _tiers(self, query: dict[str, str]) -> list[Row]:
+        """Bounds in contracts; the rate is flat on the whole position (3g)."""
+        families = query.get("instFamily", query.get("uly", ""))
+        if not self._product(query) or query.get("tdMode") not in {"isolated", "cross"}:
+            raise RefusedError("51000", "Parameter tdMode error")
+        rows: list[Row] = []
+        for family in families.split(","):
+            asset = self._wire.indexes.get(family)
+            if asset is None:
+                raise RefusedError("51000", "Parameter instFamily error")
+            value = self._wire.values[asset]
+            for n, row in enumerate(ladder_of(self._wire.rules, asset)):
+                low = row.floor / value
+                rows.append(
+                    {
+                        "baseMaxLoan": "",
+                        "imr": trimmed(f"{1 / row.max_leverage:.6f}"),
+                        "instFamily": family,
+                        "instId": "",
+                        "maxLever": str(row.max_leverage),
+                        "maxSz": trimmed(f"{row.cap / value:.2f}"),
+                        "minSz": trimmed(f"{low + 0.01 if n else 0:.2f}"),
+                        "mmr": trimmed(f"{row.rate:.6f}"),
+                        "optMgnFactor": "0",
+                        "quoteMaxLoan": "",
+                        "tier": str(n + 1),
+                        "uly": family,
+                    }
+                )
+        return rows
+
+    def _book(self, query: dict[str, str]) -> list[Row]:
+        text = query.get("sz", "1")
+        depth = min(int(text), BOOK_MAX) if text.isdecimal() else 1
+        return [self._wire.book_row(self._asset(query), max(1, depth))]
+
+    def _trades(self, query: dict[str, str]) -> list[dict[str, str]]:
+        text = query.get("limit", "100")
+        limit = int(text) if text.isdecimal() else 100
+        return list(self._wire.recent[self._asset(query)])[-limit:][::-1]
+
+    def _index(self, query: dict[str, str]) -> list[Row]:
+        name = query.get("instId")
+        if name is None:
+            return [self._wire.index_row(asset) for asset in self._wire.assets]
+        if name not in self._wire.indexes:
+            raise RefusedError("51001", f"Instrument ID {name} doesn't exist.")
+        return [self._wire.index_row(self._wire.indexes[name])]
