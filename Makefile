@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BENCH_READY := .venv-bench/.ready
+BENCH_INSTALL := .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup run test check format bench lock clean
+.PHONY: setup demo run test check format bench lock clean
 
 setup: $(READY)
 
@@ -14,6 +16,9 @@ $(READY): pyproject.toml requirements.lock
 	$(INSTALL) "pip>=25.1"
 	$(INSTALL) --constraint requirements.lock --editable . --group test --group check
 	touch $@
+
+demo: $(READY)
+	$(BIN)/cascade-monitor demo
 
 run: $(READY)
 	$(BIN)/cascade-monitor run
@@ -30,6 +35,19 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# Measures the daemon beside the least Python can do and beside cryptofeed, which is built from
+# source (gcc) and goes into an environment of its own; without it the bench says so and goes on.
+bench: $(BENCH_READY)
+	.venv-bench/bin/python -m tests.bench
+
+$(BENCH_READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH_INSTALL) "pip>=25.1"
+	$(BENCH_INSTALL) --constraint requirements.lock --editable .
+	$(BENCH_INSTALL) --constraint requirements.lock --group bench > .venv-bench/cryptofeed.log 2>&1 \
+	  || { echo "cryptofeed cannot be installed here:"; tail -n 5 .venv-bench/cryptofeed.log; }
+	touch $@
 
 # Pins every version for every Python and platform; change a dependency, then run this.
 lock: $(READY)

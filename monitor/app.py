@@ -37,10 +37,10 @@ from monitor.feeds.inbox import Inbox
 from monitor.feeds.replay import JournalFiles
 from monitor.feeds.ticker import ticker
 from monitor.feeds.websocket import Pace, WebSocketFeed
-from monitor.journal import VERSION, Header, JournalError
+from monitor.journal import SUFFIX, VERSION, Header, JournalError
 from monitor.logs import mask_url
 from monitor.pipeline import Pipeline
-from monitor.recordings import Format, write_journal
+from monitor.recordings import Format, unspecified, write_journal
 from monitor.recordings import inputs as recorded_inputs
 from monitor.sinks.embedded import Embedded
 from monitor.sinks.metrics import (
@@ -99,11 +99,11 @@ def pipeline_config(
         owned = {s: asset for s, asset in venue.instruments.items() if shard.owns(asset)}
         if venue.enabled and owned:
             venues[name] = msgspec.structs.replace(venue, instruments=owned)
-    if not venues:
-        raise ConfigError(
-            f"no venue has an instrument for shard {shard.index}/{shard.count}: enable one in "
-            "[venues.<name>] and give it instruments"
-        )
+    if not venues and shard.count > 1:
+        fields = {"shard": f"{shard.index + 1}/{shard.count}", "assets": "none"}
+        log.warning("shard_empty", extra={"fields": fields})
+    elif not venues:
+        raise ConfigError("nothing to follow: enable a venue in [venues.<name>] with instruments")
     wanted = {(name, symbol) for name, venue in venues.items() for symbol in venue.instruments}
     return PipelineConfig(
         venues,
@@ -167,10 +167,12 @@ class Pump:
         """Record and process some inputs, in order."""
         if batch:
             self.meter.advanced(batch[0].at)
+        write = self._recorder.write if self._recorder is not None else None
+        timed, step = self.meter.step, self.pipeline.step
         for record in batch:
-            if self._recorder is not None:
-                self._recorder.write(record)
-            messages, commands = self.meter.step(self.pipeline.step, record)
+            if write is not None:
+                write(record)
+            messages, commands = timed(step, record)
             if messages:
                 for message in messages:
                     for taker in self.takers:
@@ -192,8 +194,26 @@ class Pump:
 # ------------------------------------------------------------------------------------ live
 
 
-async def run(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
+async def run(
+    config: Config,
+    specifications: Iterable[Instrument],
+    shard: Shard,
+    *,
+    now: Callable[[], int] | None = None,
+    speed: float = 1.0,
+    duration_s: float | None = None,
+    on_stop: Callable[[Pipeline], None] | None = None,
+) -> None:
     """The live daemon, until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Args:
+        config: what to run.
+        specifications: the static table of instruments.
+        shard: which assets are ours.
+        now: the clock, ns since the Unix epoch; the machine's unless given.
+        speed: how many seconds of that clock pass in one of the machine's.
+        duration_s: end by itself after so many of the machine's seconds.
+        on_stop: is shown the state when the end comes, while the feeds still stand.
 
     Raises:
         ConfigError: the configuration names nothing that can be done.
@@ -204,7 +224,7 @@ async def run(config: Config, specifications: Iterable[Instrument], shard: Shard
     effective = pipeline_config(config, specifications, shard)
     pipeline = Pipeline(effective)
     inbox = Inbox(config.queue_length)
-    now = clock()
+    now = now or clock()
     identity = _identity(config, new_run(), shard)
     feeds, https = _producers(pipeline, inbox, now)
     recorder = _recorder(config, identity.run, effective, now())
@@ -223,7 +243,10 @@ async def run(config: Config, specifications: Iterable[Instrument], shard: Shard
         journal=recorder,
     )
     log.info("started", extra={"fields": _told(identity)})
-    async with _serving(config, sources, pump):
+    async with AsyncExitStack() as stack:
+        if recorder is not None:
+            stack.push_async_callback(asyncio.to_thread, recorder.close)
+        await stack.enter_async_context(_serving(config, sources, pump))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(feed.run(), name=f"feed {name}") for name, feed in feeds.items()
@@ -231,19 +254,21 @@ async def run(config: Config, specifications: Iterable[Instrument], shard: Shard
             tasks += [
                 group.create_task(http.run(), name=f"http {venue}") for venue, http in https.items()
             ]
-            ticking = ticker(inbox, config.engine.tick_interval_ms, now)
+            ticking = ticker(inbox, config.engine.tick_interval_ms / speed, now)
             tasks.append(group.create_task(ticking, name="ticker"))
             tasks.append(group.create_task(watch_loop(meter), name="loop watch"))
             pumping = group.create_task(pump.run(inbox), name="pump")
-            await stop.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(duration_s):
+                    await stop.wait()
             log.info("stopping", extra={"fields": {}})
+            if on_stop is not None:
+                on_stop(pipeline)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             pumping.cancel()
         pump.process(inbox.drain())
-    if recorder is not None:
-        await asyncio.to_thread(recorder.close)
     fields = {"digest": pipeline.digest, "inputs": sum(pipeline.inputs.values())}
     log.info("stopped", extra={"fields": fields})
 
@@ -371,6 +396,18 @@ class Replayed(Struct, frozen=True):
     summary: dict[str, Any]
 
 
+def check(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
+    """Build what `run` would, and start nothing.
+
+    Raises:
+        ConfigError: something cannot be built.
+    """
+    pipeline = Pipeline(pipeline_config(config, specifications, shard))
+    _producers(pipeline, Inbox(config.queue_length), clock())
+    if config.redis.url != "embedded":
+        RedisSink(config.redis, "check", Outbox(1, 1.0))
+
+
 async def replay(
     journals: Iterable[Path],
     config: Config,
@@ -394,7 +431,7 @@ async def replay(
         JournalError: not the journal of one run.
         OSError: a file cannot be read.
     """
-    files = JournalFiles(journals)
+    files = JournalFiles(dict.fromkeys(path.resolve() for path in journals))
     header = _one_run(files)
     pipeline = Pipeline(header.pipeline)
     last = LastSeen()
@@ -415,8 +452,10 @@ async def replay(
         started = time.perf_counter()
         count = await _play(files, pump, last, speed, stop)
         elapsed = time.perf_counter() - started
-        on_end(Replayed(pipeline, _summary(pipeline, files, count, elapsed)))
-        if sinks and stay:
+        _warn_of_losses(files)
+        summary = _summary(pipeline, files, count, elapsed) | {"interrupted": stop.is_set()}
+        on_end(Replayed(pipeline, summary))
+        if stay and not stop.is_set():
             log.info("replay_ended", extra={"fields": {"inputs": count, "stop": "Ctrl-C"}})
             await stop.wait()
 
@@ -462,7 +501,10 @@ async def _play(
                     pump.process(batch)
                     batch = []
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), wait)
+                        async with asyncio.timeout(wait):
+                            await stop.wait()
+            if stop.is_set():
+                break
             batch.append(record)
             count += 1
             last.at = max(last.at, record.at)
@@ -471,8 +513,6 @@ async def _play(
                 batch = []
                 advance(files.bytes_read)
                 await asyncio.sleep(0)
-                if stop.is_set():
-                    break
         pump.process(batch)
     return count
 
@@ -487,6 +527,15 @@ def _progress(files: JournalFiles) -> Iterator[Callable[[int], None]]:
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("replay", total=files.bytes_total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _warn_of_losses(files: JournalFiles) -> None:
+    """Say what the journal lacks: a replay across a hole is not what happened."""
+    for damage in files.damages:
+        fields = {"file": damage.path.name, "offset": damage.offset, "reason": damage.reason}
+        log.warning("journal_damaged", extra={"fields": fields | {"bytes": damage.skipped_bytes}})
+    if files.holes:
+        log.warning("journal_has_holes", extra={"fields": {"holes": files.holes}})
 
 
 def _summary(pipeline: Pipeline, files: JournalFiles, count: int, elapsed: float) -> dict[str, Any]:
@@ -528,5 +577,12 @@ def import_recording(
     first = next(records)
     run_id = f"import-{first.at}"
     header = Header(VERSION, run_id, 0, first.at, SOFTWARE, effective)
+    if out.is_dir():
+        out = out / f"{run_id}{SUFFIX}"
     counts = write_journal(out, header, chain([first], records))
-    return {"journal": str(out), "instruments": found, "inputs": counts}
+    return {
+        "journal": str(out),
+        "instruments": found,
+        "without_specification": unspecified(effective, sources, kind),
+        "inputs": counts,
+    }

@@ -15,13 +15,14 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from tempfile import NamedTemporaryFile
+from typing import Any, Final, TextIO
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from monitor import __version__, app, logs
+from monitor import __version__, app, demo, logs
 from monitor.config import (
     Config,
     ConfigError,
@@ -33,7 +34,10 @@ from monitor.config import (
 )
 from monitor.events import Instrument
 from monitor.journal import JournalError
+from monitor.pipeline import Pipeline
 from monitor.recordings import FORMATS, RecordingError
+from monitor.sim.scenarios import NAMES
+from monitor.sinks.embedded import EmbeddedError
 
 OK, UNHEALTHY, USAGE, INTERNAL, CONFIGURATION = 0, 1, 2, 70, 78
 
@@ -41,6 +45,12 @@ SECRETS: Final = ("redis.url",)
 """Settings that may hold a password; shown masked."""
 
 _log = logging.getLogger(__name__)
+
+
+WIDTH: Final = 160
+"""Columns of a table that goes into a file or a pipe."""
+
+_TEXT: Final = ("instrument", "book")
 
 
 class UsageError(Exception):
@@ -54,19 +64,31 @@ def main(arguments: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except ConfigError as error:
-        _complain(f"configuration: {error}")
-        return CONFIGURATION
-    except (UsageError, JournalError, RecordingError, OSError) as error:
-        _complain(str(error))
-        return USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         return OK
-    except BrokenPipeError:
-        return OK
-    except Exception:  # noqa: BLE001  (the process boundary: say everything, then end)
+    except Exception as error:  # noqa: BLE001  (the process boundary: say everything, then end)
+        match _cause(error):
+            case ConfigError() as cause:
+                _complain(str(cause))
+                return CONFIGURATION
+            case (
+                UsageError()
+                | JournalError()
+                | RecordingError()
+                | EmbeddedError()
+                | OSError() as cause
+            ):
+                _complain(str(cause))
+                return USAGE
         traceback.print_exc()
         return INTERNAL
+
+
+def _cause(error: Exception) -> Exception:
+    """The one error that task groups have wrapped."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 # ------------------------------------------------------------------------------- commands
@@ -79,6 +101,23 @@ def _run(options: argparse.Namespace) -> int:
     return OK
 
 
+def _demo(options: argparse.Namespace) -> int:
+    config, specifications, _ = _configuration(options)
+    logs.configure(config.log.level, config.log.format)
+    asyncio.run(
+        demo.run(
+            config,
+            specifications,
+            name=options.scenario,
+            seed=options.seed,
+            speed=options.speed,
+            duration_s=options.duration,
+            on_stop=lambda pipeline: _console(sys.stderr).print(_instruments_table(pipeline)),
+        )
+    )
+    return OK
+
+
 def _record(options: argparse.Namespace) -> int:
     config, specifications, _ = _configuration(options)
     logs.configure(config.log.level, config.log.format)
@@ -87,7 +126,11 @@ def _record(options: argparse.Namespace) -> int:
         config,
         journal=replace(config.journal, enabled=True, directory=str(options.out.resolve())),
         redis=replace(config.redis, enabled=False),
+        http=replace(config.http, enabled=False),
     )
+    options.out.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=options.out):  # better now than when the recording is missed
+        pass
     asyncio.run(app.run(recording, specifications, _shard(options.shard)))
     return OK
 
@@ -102,12 +145,20 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
+    if options.stay and not options.sinks:
+        raise UsageError("--stay: there is nothing to serve without --sinks")
     config, _, origins = _configuration(options)
     logs.configure(config.log.level, config.log.format)
     if origins["redis.state_ttl_s"] == "shipped":
         # What is replayed does not go stale by the wall clock.
         day = msgspec.structs.replace(config.redis, state_ttl_s=86_400.0)
         config = msgspec.structs.replace(config, redis=day)
+    results: list[app.Replayed] = []
+
+    def ended(result: app.Replayed) -> None:
+        results.append(result)
+        _show_replay(options, result)
+
     asyncio.run(
         app.replay(
             options.journals,
@@ -115,9 +166,13 @@ def _replay(options: argparse.Namespace) -> int:
             speed=options.speed,
             sinks=options.sinks,
             stay=options.stay,
-            on_end=lambda result: _show_replay(options, result),
+            on_end=ended,
         )
     )
+    damages = results[0].summary["journal"]["damages"] if results else []
+    if any(damage["reason"] != "torn" for damage in damages):  # a torn tail is what a crash leaves
+        _complain(f"the journal is damaged, what follows the damage is not replayed: {damages}")
+        return USAGE
     return OK
 
 
@@ -131,9 +186,11 @@ def _show_replay(options: argparse.Namespace, result: app.Replayed) -> None:
         sys.stdout.flush()
     if options.summary:
         options.summary.write_text(json.dumps(result.summary, indent=2) + "\n", encoding="utf-8")
-    if options.summary or options.dump_book:
+    if options.json and not options.dump_book:
+        _print_json(result.summary)
+    elif options.summary or options.dump_book:
         return
-    if options.json or not sys.stdout.isatty():
+    elif not sys.stdout.isatty():
         _print_json(result.summary)
     else:
         _print_replay(result)
@@ -141,7 +198,7 @@ def _show_replay(options: argparse.Namespace, result: app.Replayed) -> None:
 
 def _check_config(options: argparse.Namespace) -> int:
     config, specifications, origins = _configuration(options)
-    app.pipeline_config(config, specifications, _shard(options.shard))
+    app.check(config, specifications, _shard(options.shard))
     effective = dict(_flatten(msgspec.to_builtins(config)))
     for name in SECRETS:
         effective[name] = logs.mask_url(str(effective[name]))
@@ -161,8 +218,10 @@ def _check_config(options: argparse.Namespace) -> int:
 
 def _healthcheck(options: argparse.Namespace) -> int:
     config, _, _ = _configuration(options)
-    host = config.http.host if config.http.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
-    url = f"http://{host}:{config.http.port}/readyz"
+    if not config.http.port:
+        raise UsageError("http.port is 0: which port that became only the daemon knows")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.host, config.http.host)  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=3) as answer:
             print(answer.read().decode())  # noqa: T201
@@ -244,21 +303,45 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------------------------- output
 
 
-def _print_replay(result: app.Replayed) -> None:
+def _instruments_table(pipeline: Pipeline) -> Table:
     table = Table(title=None, box=None, pad_edge=False)
-    for title in ("instrument", "book", "bid", "ask", "gaps", "mark", "funding 8h", "OI", "trades"):
-        table.add_column(title, justify="left" if title in {"instrument", "book"} else "right")
-    for name, state in result.pipeline.engine.instruments.items():
+    for title in (
+        *_TEXT,
+        "bid",
+        "ask",
+        "gaps",
+        "mark",
+        "funding 8h",
+        "OI",
+        "trades",
+        "liquidated USD",
+    ):
+        table.add_column(title, justify="left" if title in _TEXT else "right")
+    for name, state in pipeline.engine.instruments.items():
         bid, ask = state.book.best()
         funding = f"{state.funding.rate_8h:.6%}" if state.funding else None
         row = (bid, ask, state.book.gaps, state.mark, funding, state.open_interest_base)
         cells = ["-" if cell is None else f"{cell}" for cell in (*row, state.trades)]
+        cells.append(f"{sum(state.liquidated_usd.values()):,.0f}")
         table.add_row(name, state.book.state, *cells)
-    console = Console()
-    console.print(table)
+    return table
+
+
+def _print_replay(result: app.Replayed) -> None:
+    console = _console(sys.stdout)
+    console.print(_instruments_table(result.pipeline))
     summary = result.summary
     console.print(f"digest {summary['digest']}", soft_wrap=True)
-    console.print(f"{summary['inputs_per_s']:,} inputs/s, decode errors {summary['decode_errors']}")
+    refused = ", ".join(f"{n} {reason}" for reason, n in summary["decode_errors"].items())
+    console.print(f"{summary['inputs_per_s']:,} inputs/s, refused: {refused or 'nothing'}")
+    journal = summary["journal"]
+    if journal["damages"] or journal["holes"]:
+        console.print(f"[bold red]incomplete journal: {journal}[/]")
+
+
+def _console(stream: TextIO) -> Console:
+    """A console that does not fold a table where nobody set a width."""
+    return Console(file=stream, width=None if stream.isatty() else WIDTH)
 
 
 def _print_json(value: object) -> None:
@@ -274,15 +357,17 @@ def _complain(text: str) -> None:
 
 def _speed(text: str) -> float | None:
     """``max``, or how many times faster than it was recorded."""
-    if text == "max":
-        return None
+    return None if text == "max" else _factor(text)
+
+
+def _factor(text: str) -> float:
     try:
-        speed = float(text)
+        number = float(text)
     except ValueError:
-        speed = 0.0
-    if not 0 < speed < 1e9:
-        raise argparse.ArgumentTypeError("max, or a number above 0")
-    return speed
+        number = 0.0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -302,6 +387,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "live daemon on the configured venues")
     run.add_argument("--shard", default="1/1", metavar="I/N", help="own a part of the assets")
+
+    demonstration = command("demo", _demo, "the daemon against simulated venues")
+    demonstration.add_argument("--scenario", choices=NAMES, default="crash")
+    demonstration.add_argument("--seed", type=int, default=1, metavar="N")
+    demonstration.add_argument("--speed", type=_factor, default=1.0, metavar="X")
+    demonstration.add_argument("--duration", type=_factor, metavar="S", help="end after S seconds")
 
     record = command("record", _record, "feeds to a journal, nothing else")
     record.add_argument("--out", type=Path, required=True, metavar="DIR")

@@ -49,25 +49,17 @@ def test_only_specifications_of_followed_instruments_are_taken_along():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("\n".join(f"[venues.{v}]\nenabled=false" for v in config().venues), "no venue has"),
-        (
-            """[venues.kraken]
-            enabled=true
-            required=true
-            ws_url="a"
-            http_url="b"
-            book_depth=1
-            symbols_per_socket=1
-            instruments_interval_s=1
-            instruments={}
-            """,
-            "venues.kraken: unknown venue; known are binance, bybit, okx, hyperliquid",
-        ),
+        ("\n".join(f"[venues.{v}]\nenabled=false" for v in config().venues), "nothing to follow"),
     ],
 )
 def test_a_configuration_with_nothing_to_do_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         pipeline_config(config(text), [], Shard())
+
+
+def test_a_shard_without_assets_idles():
+    parts = [pipeline_config(config(), [], Shard(i, 50)) for i in range(50)]
+    assert sum(not part.venues for part in parts) >= 47
 
 
 def test_the_clock_never_goes_back_and_runs_are_named_apart():

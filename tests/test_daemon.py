@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from monitor.sinks.embedded import Embedded
 from tests.fake_binance import PRICES, FakeBinance
+from tests.test_recordings import MARK
 
 CLI = [sys.executable, "-m", "monitor"]
 PATIENCE_S = 30
@@ -224,9 +225,8 @@ async def test_redis_killed_under_a_replay_is_counted_and_written_anew_when_it_r
     async with FakeBinance().serving() as venue:
         config = settings(tmp_path, venue, "[redis]\nenabled = false\n")
         async with started("record", "--config", str(config), "--out", str(tmp_path / "j")) as live:
-            page = await live.said("HTTP: ")
-            await eventually(lambda: ready(page), live.lines)
-            await asyncio.sleep(4)
+            await live.said("feed_opened")
+            await asyncio.sleep(5)
             assert await live.stop() == 0
     server = Embedded(tmp_path / "outside")
     url = await server.start()
@@ -269,6 +269,8 @@ async def failed(page):
         (["replay", "nowhere.journal"], 2, "nowhere.journal"),
         (["import", "tardis", "nowhere", "--out", "x"], 2, "nowhere"),
         (["healthcheck"], 1, "9464"),
+        (["replay", "x", "--stay"], 2, "--stay"),
+        (["record", "--out", "README.md"], 2, "README.md"),
     ],
 )
 async def test_what_cannot_be_done_is_said_in_a_line_with_its_exit_code(arguments, code, message):
@@ -277,3 +279,53 @@ async def test_what_cannot_be_done_is_said_in_a_line_with_its_exit_code(argument
         await process.reader
         assert message in process.lines[-1]
         assert not [line for line in process.lines if "Traceback" in line]
+
+
+async def test_a_taken_port_or_state_directory_is_one_line_and_no_traceback(tmp_path):
+    async with FakeBinance().serving() as venue:
+        config = settings(tmp_path, venue)
+        async with started("run", "--config", str(config)) as first:
+            page = await first.said("HTTP: ")
+            async with started("run", "--config", str(config)) as second:
+                assert await second.process.wait() == 2
+                await second.reader
+            port = page.rstrip("/").rpartition(":")[2]
+            other = {"CASCADE_STATE_DIRECTORY": str(tmp_path / "b"), "CASCADE_HTTP__PORT": port}
+            async with started("run", "--config", str(config), **other) as third:
+                assert await third.process.wait() == 2
+                await third.reader
+            assert await first.stop() == 0
+    assert "embedded Redis" in second.lines[-1]
+    assert f"cannot listen on 127.0.0.1:{port}" in third.lines[-1]
+    assert not [line for line in second.lines + third.lines if "Traceback" in line]
+
+
+async def test_a_paced_replay_stops_when_it_is_told_to(tmp_path):
+    journal = tmp_path / "j.journal"
+    lines = [f"17000000{n:02d}000000 {MARK}\n" for n in range(60)]
+    (tmp_path / "r").write_text("".join(lines))
+    async with started("import", "hftbacktest", str(tmp_path / "r"), "--out", str(journal)) as made:
+        assert await made.process.wait() == 0
+    summary = tmp_path / "s.json"
+    arguments = ["replay", str(journal), "--speed", "1", "--summary", str(summary)]
+    async with started(*arguments) as player:
+        await asyncio.sleep(2.5)
+        assert await player.stop() == 0
+    told = json.loads(summary.read_text())
+    assert told["interrupted"] is True
+    assert told["inputs"]["frame"] < 20
+
+
+async def test_a_damaged_journal_is_replayed_up_to_the_damage_and_says_so(tmp_path):
+    lines = [f"17000{n:05d}000000 {MARK}\n" for n in range(20_000)]
+    (tmp_path / "r").write_text("".join(lines))
+    journal = tmp_path / "j.journal"
+    async with started("import", "hftbacktest", str(tmp_path / "r"), "--out", str(journal)) as made:
+        assert await made.process.wait() == 0
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    journal.write_bytes(content)
+    async with started("replay", str(journal)) as player:
+        assert await player.process.wait() == 2
+        await player.reader
+    assert "the journal is damaged" in player.lines[-1]
