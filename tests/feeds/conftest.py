@@ -25,7 +25,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 async def eventually(claim: Callable[[], object], within_s: float = 10.0) -> None:
     """Wait until the claim holds."""
     async with asyncio.timeout(within_s):
-        while not claim():  # noqa: ASYNC110  (claims are about many things, none has an event)
+        while not claim():
             await asyncio.sleep(0.001)
 
 

@@ -1,0 +1,1 @@
+"""Accuracy reports: what the core says, graded against what is true (model.md C2)."""

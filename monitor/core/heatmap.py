@@ -1,0 +1,707 @@
+"""The liquidation map of one instrument, and the pooled map of an asset.
+
+`Map` is told what the venue says, in order of receive time `at` (ns), and never looks at anything
+else. Calls and their units (prices in quote, quantities in base units, money in USD)::
+
+    m = Map(instrument, correction=shared_by_all, pool=shared_by_the_asset)
+    m.history(candles)                        # optional, once; recent candles, oldest first
+    m.mark(at, price)                         # the venue's own mark; the only thing that consumes
+    m.traded(at, price, quantity, taker)      # every trade in the book
+    m.open_interest(at, base)                 # every reading, one-sided; False: refused as a glitch
+    m.liquidation(at, side, usd, completeness)
+    m.lost(at)                                # marks or prints were missed: learn nothing
+    m.advance(at)                             # every tick, about once a second
+    m.snapshot(at)                            # what to publish; None while nothing is known
+    m.estimate(at); pooling.pooled(asset, estimates)  # the asset's map
+    data = m.state(); m.resume(data)          # warm restart; StateError says why not
+
+Mathematics: model.md A0-A6; what differs from it is said where it does. Quantities are kept in
+base units (linear) or USD of face (inverse), which a venue conserves, and turned into USD at
+the price of their bin, so that no bucket changes because the price does.
+
+What is published blends the standing cohorts with the distance climatology; the latter hangs on
+the mark by definition and moves with it, the former does not (`Map.cohorts`).
+"""
+
+from collections.abc import Sequence
+from math import exp, sqrt
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from monitor.core.calibration import (
+    CLIMATOLOGY_STEP,
+    DEFAULT_PRIOR,
+    WINDOW_S,
+    Prior,
+    ThrottleCorrection,
+    Weights,
+    Window,
+)
+from monitor.core.grid import STEP, Cohorts, Ledger, bin_of, mirrored
+from monitor.core.margin import MarginTable, distances, first_closes
+from monitor.core.pooling import BUCKET, BUCKETS, Estimate, Snapshot, published
+from monitor.core.saved import (
+    STATE_VERSION,
+    Prints,
+    SavedSide,
+    State,
+    StateError,
+    decoded,
+    encoded,
+    revived,
+    revived_prints,
+)
+from monitor.events import NS, Completeness, Instrument, Side, Taker
+
+Floats = NDArray[np.float64]
+
+
+CANDLES_MAX: Final = 10_000
+PROFILE_MAX: Final = 2_000
+"""Distinct 5 bp prices of one interval; a wilder interval keeps adding to the nearest."""
+
+_SIDES: Final[tuple[Side, Side]] = ("long", "short")
+_HOUR_NS: Final = 3_600 * NS
+
+
+class Parameters(Struct, frozen=True):
+    """Constants of the map; defaults from model.md, tuned ones are said to be.
+
+    Attributes:
+        interval_s: over which open interest is netted. Venues' readings wiggle as makers take
+            turns; only what lasts an interval is a position.
+        turnover_per_h: share of open interest that leaves and is replaced per hour (A4).
+        blend: starting weight of the cohorts against the climatology (A6), and `blend_strength`
+            how many typical prints it weighs.
+        churn: share of volume that changes positions beyond what nets out (A2's chi; 0 = off).
+        taker_tilt: leverage tilt of the side that pays to enter (A2.3; 0 = off).
+        refill_h, refill_start: a level that the mark has visited holds `refill_start` of its
+            climatology and recovers with this time constant.
+        size_median_usd, size_sigma: lognormal position sizes (C1), for the tier of a typical
+            position and for partial liquidation.
+        level: multiplies everything published, within open interest (tuned).
+        level_sd: log standard deviation of the level, the scale band (A6).
+        shape_sd: relative standard deviation of a bucket beyond counting noise (tuned).
+        granularity: multiplies the counting noise E[s^2]/E[s] of position sizes (tuned).
+    """
+
+    interval_s: float = 60.0
+    turnover_per_h: float = 0.00276
+    blend: float = 0.5
+    blend_strength: float = 200.0
+    churn: float = 0.0
+    taker_tilt: float = 0.0
+    refill_h: float = 96.0
+    refill_start: float = 0.0
+    size_median_usd: float = 15_000.0
+    size_sigma: float = 1.6
+    size_cap_usd: float = 2e6
+    level: float = 1.0
+    level_sd: float = 0.4
+    shape_sd: float = 1.5
+    granularity: float = 1.0
+
+    @property
+    def typical_usd(self) -> float:
+        """Half of open interest is held in larger positions."""
+        return min(self.size_median_usd * exp(self.size_sigma**2), self.size_cap_usd)
+
+    @property
+    def lump_usd(self) -> float:
+        """E[s^2]/E[s] of the sizes, cut at the cap: variance of a sum over its mean."""
+        median, sigma, cap = self.size_median_usd, self.size_sigma, self.size_cap_usd
+        z = np.linspace(-6.0, 6.0, 241)
+        size = np.minimum(median * np.exp(sigma * z), cap)
+        density = np.exp(-z * z / 2)
+        return float((density * size * size).sum() / (density * size).sum())
+
+
+class Candle(Struct, frozen=True, gc=False):
+    """Prices of one past period that ended at `at`."""
+
+    at: int
+    low: float
+    high: float
+    close: float
+
+
+class Map:
+    """Where one instrument's leverage would be force-closed; see the module docstring."""
+
+    PRINT_USD = 20_000.0
+    """Typical print before any was heard; weighs 20 prints."""
+    LATE_INTERVALS = 10
+    """Prints this many intervals after a sweep still belong to it."""
+    BURNT_MOST = 2.0
+    """The climatology elsewhere grows at most by this for what is burnt near the mark."""
+    SLACK = 0.005
+    """A fall of open interest by more than this is settled at once, not netted: between two
+    settlements the cohorts never exceed open interest by more. What is published never does."""
+    GLITCH = 0.5
+    """A change of open interest by more than this ratio within `GLITCH_NS` is a fault (B)."""
+    GLITCH_NS = 300 * NS
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        *,
+        prior: Prior = DEFAULT_PRIOR,
+        parameters: Parameters = Parameters(),  # noqa: B008 (frozen)
+        correction: ThrottleCorrection | None = None,
+        pool: Weights | None = None,
+    ) -> None:
+        """Empty; `correction` is shared by all maps, `pool` by the maps of an asset."""
+        self.instrument, self.prior, self.parameters = instrument, prior, parameters
+        self.weights = Weights(prior, parent=pool)
+        self.table = MarginTable(instrument)
+        self._correction = correction if correction is not None else ThrottleCorrection()
+        self._mix = np.array(prior.mix)
+        self._known = [
+            (np.array((0.0, *c)), np.arange(len(c) + 1) * CLIMATOLOGY_STEP)
+            for c in prior.climatology
+        ]
+        self._lump_usd = parameters.lump_usd
+        self.cohorts: tuple[Cohorts, Cohorts] | None = None
+        rows = len(prior.leverage) + 1
+        self._prints = (Prints(rows), Prints(rows))
+        self._candles: Sequence[Candle] = ()
+        self.mark_price = 0.0
+        self.interest = 0.0
+        self._settled = self._pending = self._glitch = 0.0
+        self._print_usd, self._print_count = 20 * self.PRINT_USD, 20.0
+        self._blend = [parameters.blend * parameters.blend_strength, parameters.blend_strength]
+        self._bought = 0.0
+        self._bin = self._low = self._high = 0
+        self._mark_at = self._interest_at = self._settled_at = self._glitch_at = 0
+        self._read_at = 0
+        self._has_prints = 0
+        self._profile: dict[int, float] = {}
+        self.glitches = 0
+        """Readings of open interest that were refused."""
+
+    # -------------------------------------------------------------------------------- inputs
+
+    def mark(self, at: int, price: float) -> None:
+        """The venue's mark price: consumes whatever it passes."""
+        if price <= 0.0:
+            return
+        now = bin_of(price)
+        before = self._bin
+        self.mark_price, self._mark_at, self._bin = price, at, now
+        if self.cohorts is None:
+            self._low = self._high = now
+            self._start(at)
+            return
+        self._low, self._high = min(self._low, now), max(self._high, now)
+        if now != before:
+            for side in (0, 1):
+                self._sweep(side, at, _seen(side, now), _seen(side, before))
+            for side in (0, 1):
+                self.cohorts[side].anchor(_seen(side, now))
+        for side in (0, 1):
+            self.cohorts[side].visit(_seen(side, now), at)
+
+    def traded(self, at: int, price: float, quantity: float, taker: Taker) -> None:
+        """A trade in the book; `at` is not used, trades come in order."""
+        del at
+        if price <= 0.0 or quantity <= 0.0:
+            return
+        profile = self._profile
+        k = bin_of(price)
+        if k not in profile and len(profile) >= PROFILE_MAX:
+            k = min(profile, key=lambda known: (abs(known - k), known))
+        profile[k] = profile.get(k, 0.0) + quantity
+        if taker == "buy":
+            self._bought += quantity
+
+    def open_interest(self, at: int, base: float) -> bool:
+        """One-sided open interest in base units; False when it is refused as a feed fault."""
+        if base <= 0.0 or self.mark_price <= 0.0:
+            return False
+        quantity = base if self.table.kind == "linear" else base * self.mark_price
+        if self.cohorts is not None and not self._is_credible(at, quantity):
+            self.glitches += 1
+            return False
+        self.interest, self._interest_at = quantity, at
+        self._start(at)
+        self.advance(at)
+        return True
+
+    def liquidation(self, at: int, side: Side, usd: float, completeness: Completeness) -> None:
+        """A forced close that the venue printed; a throttled feed's is corrected for the rest."""
+        index = _SIDES.index(side)
+        prints = self._prints[index]
+        self._has_prints = 1
+        self._print_usd += usd
+        self._print_count += 1.0
+        self._close_window(index, at)
+        prints.window.add(at // NS, usd)
+        if completeness == "all":
+            prints.seen += usd
+            prints.window.complete = True
+
+    def lost(self, at: int) -> None:
+        """Marks or prints were missed until `at`: what was swept meanwhile teaches nothing."""
+        for prints in self._prints:
+            prints.forget()
+            prints.window = Window(number=at // (WINDOW_S * NS))
+            prints.recent[:] = 0.0
+
+    def history(self, candles: Sequence[Candle]) -> None:
+        """Recent candles, oldest first, for a warm start; a map that has heard much ignores it."""
+        assert len(candles) <= CANDLES_MAX, len(candles)
+        heard = 1.0 - min(p.warm for p in self._prints)
+        if self.cohorts is not None and heard > 0.05:
+            return
+        self._candles = candles
+        if self.cohorts is not None:
+            self.cohorts = None
+            self._start(self._interest_at)
+
+    def advance(self, at: int) -> None:
+        """Time passed; settles open interest and calibrates once an interval."""
+        if self.cohorts is None:
+            return
+        for side in (0, 1):
+            self._close_window(side, at)
+        is_due = at - self._settled_at >= self.parameters.interval_s * NS
+        if is_due or self.interest < (1.0 - self.SLACK) * self._settled:
+            self._settle(at)
+            for side in (0, 1):
+                self._calibrate(side)
+
+    # ----------------------------------------------------------------------------- the start
+
+    def _start(self, at: int) -> None:
+        """Warm start from open interest and candles, once both a mark and a reading are known."""
+        if self.cohorts is not None or self.interest <= 0.0 or self.mark_price <= 0.0:
+            return
+        p, price = self.parameters, self.mark_price
+        z = np.linspace(-1.5, 1.5, 7)
+        # Sizes weighted by notional: a lognormal shifted by sigma squared.
+        sizes = np.minimum(
+            p.size_median_usd * np.exp(p.size_sigma**2 + p.size_sigma * z), p.size_cap_usd
+        )
+        weight = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+        share, relief = first_closes(self.table, sizes, price)
+        rest = float((weight * (1.0 - share)).sum())
+        deeper = float((weight * (1.0 - share) * relief).sum()) / max(rest, 1e-9)
+        leverage = np.array(self.prior.leverage)
+        made = []
+        for index, side in enumerate(_SIDES):
+            away = distances(self.table, side, leverage, price=price, position_usd=p.typical_usd)
+            shift = np.where(np.isfinite(away), np.rint(away / STEP), -1.0).astype(np.int64)
+            cohorts = Cohorts(
+                shift,
+                first_share=1.0 - rest,
+                relief=round(deeper / STEP),
+                at=_seen(index, self._bin),
+            )
+            self._mix[index] = np.where(shift >= 0, np.array(self.prior.mix[index]), 0.0)
+            self._mix[index] /= self._mix[index].sum()
+            self._seed(cohorts, index, at)
+            self._prints[index].warm = 1.0
+            made.append(cohorts)
+        self.cohorts = (made[0], made[1])
+        self._settled, self._settled_at, self._read_at = self.interest, at, at
+        self._low = self._high = self._bin
+        self._profile, self._bought = {}, 0.0
+
+    def _seed(self, cohorts: Cohorts, side: int, at: int) -> None:
+        """Open interest spread over the past at its turnover, less what the past has burnt."""
+        now = _seen(side, self._bin)
+        candles = [c for c in self._candles if c.at <= at]
+        entries, ages, lowest = [now], [0.0], [now + 1]
+        worst = now + 1
+        for c in reversed(candles):
+            low, high = bin_of(c.low), bin_of(c.high)
+            low, high = (low, high) if side == 0 else (mirrored(high), mirrored(low))
+            # Entries in a candle: its close, its middle and its quarters, equally often.
+            middle = (low + high) // 2
+            for entry in (
+                _seen(side, bin_of(c.close)),
+                middle,
+                (low + middle) // 2,
+                (middle + high) // 2,
+            ):
+                entries.append(entry)
+                ages.append((at - c.at) / _HOUR_NS)
+                lowest.append(worst)
+            worst = min(worst, low)
+        past = np.array(ages)
+        weight = np.exp(-self.parameters.turnover_per_h * past)
+        cohorts.seed(
+            np.array(entries, dtype=np.int64),
+            weight,
+            self._mix[side],
+            lowest=np.array(lowest, dtype=np.int64),
+        )
+        cohorts.scale(self.interest / max(cohorts.standing(), 1e-300), opening=True)
+        for c in candles:
+            low = bin_of(c.low) if side == 0 else mirrored(bin_of(c.high))
+            cohorts.visit(low, c.at)
+        cohorts.visit(now, at)
+
+    # --------------------------------------------------------------------- open interest
+
+    def _is_credible(self, at: int, quantity: float) -> bool:
+        """Whether a reading is no glitch; one that stays for five minutes is believed after all."""
+        change = abs(quantity - self.interest)
+        silence, self._read_at = at - self._read_at, at
+        if change <= self.GLITCH * self.interest or silence > self.GLITCH_NS:
+            self._glitch_at = 0
+            return True
+        same = abs(quantity - self._glitch) <= 0.1 * self._glitch
+        if not self._glitch_at or not same:
+            self._glitch, self._glitch_at = quantity, at
+            return False
+        if at - self._glitch_at < self.GLITCH_NS:
+            return False
+        # The venue counts differently now. Nobody opened or closed: take it as the new scale.
+        self._settled, self._glitch_at = quantity, 0
+        self.interest = quantity
+        self._limit()
+        return True
+
+    def _settle(self, at: int) -> None:
+        """Exits and entries of the interval that ends (A2, A4)."""
+        assert self.cohorts is not None, "advance is called after the start only"
+        hours = (at - self._settled_at) / _HOUR_NS
+        change = self.interest - self._settled
+        volume = sum(self._profile.values())
+        turnover = self.parameters.turnover_per_h * hours * self._settled
+        turnover += max(0.0, 0.5 * (self.parameters.churn * volume - abs(change)))
+        turnover = min(turnover, 0.5 * self._settled)
+        closed, opened = max(-change, 0.0), max(change, 0.0) + turnover
+        profile = sorted(self._profile.items()) or [(self._bin, 1.0)]
+        tilt = 2.0 * self._bought / volume - 1.0 if volume > 0 else 0.0
+        for side in (0, 1):
+            cohorts, prints = self.cohorts[side], self._prints[side]
+            # What the mark consumed has left already; what is left of the fall is voluntary.
+            liquidated = min(closed, prints.credit)
+            prints.credit = 0.5 * (prints.credit - liquidated)
+            on_map = min(1.0, cohorts.standing() / max(self._settled, 1e-300))
+            now = _seen(side, self._bin)
+            cohorts.leave((closed - liquidated) * on_map, turnover * on_map, now)
+            if opened > 0:
+                stood = cohorts.standing()
+                bins = np.array([_seen(side, k) for k, _ in profile], dtype=np.int64)
+                share = np.array([v for _, v in profile])
+                share = share / share.sum() * opened
+                lowest = self._low if side == 0 else mirrored(self._high)
+                cohorts.insert(bins, share, self._tilted(side, tilt), lowest=lowest)
+                prints.warm *= stood / (stood + opened)
+        self._settled, self._settled_at = self.interest, at
+        self._limit()
+        self._profile, self._bought = {}, 0.0
+        self._low = self._high = self._bin
+
+    def _tilted(self, side: int, tilt: float) -> Floats:
+        """Leverage mix of new positions; whoever pays to enter may use more (A2.3)."""
+        mix: Floats = self._mix[side]
+        if self.parameters.taker_tilt == 0.0:
+            return mix
+        slope = self.parameters.taker_tilt * tilt * (1 if side == 0 else -1)
+        tilted: Floats = mix * np.array([x**slope for x in self.prior.leverage])
+        total: Floats = tilted / tilted.sum()
+        return total
+
+    def _limit(self) -> None:
+        """Open interest is the one hard constraint we own (A4).
+
+        Cells do not know their age, so all cohorts give way alike, not the oldest first.
+        """
+        assert self.cohorts is not None, "called after the start only"
+        for cohorts in self.cohorts:
+            standing = cohorts.standing()
+            if standing > self.interest:
+                cohorts.scale(self.interest / standing)
+
+    # ------------------------------------------------------------------ sweeps and prints
+
+    def _sweep(self, side: int, at: int, now: int, before: int) -> None:
+        """Consume on one side, in its own bins, and remember what should print."""
+        assert self.cohorts is not None, "called after the start only"
+        if now >= before:
+            return
+        cohorts, prints = self.cohorts[side], self._prints[side]
+        mean = self.weights.mean(side)
+        total = float((mean * cohorts.by_row()).sum())
+        climate = self._climate(side, at, now, before - now, before)
+        swept = cohorts.sweep(now, before)
+        likely = float((mean * swept).sum())
+        prints.credit += likely
+        prints.exposure += swept * self._usd_per_unit()
+        if total > 0:
+            prints.expected += likely / total
+            prints.climate += float(climate.sum())
+
+    def _usd_per_unit(self) -> float:
+        return self.mark_price if self.table.kind == "linear" else 1.0
+
+    def _close_window(self, side: int, at: int) -> None:
+        """Count a finished window of prints: corrected if throttled, a lesson if complete."""
+        prints = self._prints[side]
+        window, number = prints.window, at // (WINDOW_S * NS)
+        if window.number == number:
+            return
+        prints.window = Window(number=number)
+        if not window.occupied:
+            return
+        typical = self._print_usd / self._print_count
+        if window.complete:
+            self._correction.learn(
+                window.total / typical, window.throttled / typical, window.occupied
+            )
+            return
+        corrected = window.total * self._correction.factor(window.occupied)
+        prints.seen += corrected
+        if window.occupied >= WINDOW_S:
+            prints.guessed += corrected
+
+    def _calibrate(self, side: int) -> None:
+        """Learn from the interval's sweeps and prints (A3); where nothing prints, nothing."""
+        prints = self._prints[side]
+        typical = self._print_usd / self._print_count
+        swept = prints.exposure.any()
+        if self._has_prints and (swept or (prints.seen > 0 and prints.late > 0)):
+            by = prints.exposure if swept else prints.recent
+            # A window whose every second was occupied is censored: half the weight (A3).
+            weight = 0.5 if prints.guessed > 0.5 * prints.seen else 1.0
+            self.weights.learn(
+                side,
+                prints.exposure / typical,
+                prints.seen / typical,
+                by=by / typical,
+                weight=weight,
+            )
+            mixed = self.blend * prints.expected + (1.0 - self.blend) * prints.climate
+            if prints.seen > 0 and mixed > 0:
+                count = min(prints.seen / typical / self.weights.DISPERSION, 20.0)
+                self._blend[0] += count * self.blend * prints.expected / mixed
+                self._blend[1] += count
+        if swept:
+            prints.recent = prints.exposure.copy()
+            prints.late = float(self.LATE_INTERVALS)
+        else:
+            prints.late = max(0.0, prints.late - 1.0)
+        prints.forget()
+
+    @property
+    def blend(self) -> float:
+        """Weight of the cohorts against the climatology, learnt from where prints come (A6)."""
+        return self._blend[0] / self._blend[1]
+
+    # ------------------------------------------------------------------------------- outputs
+
+    def ledgers(self) -> tuple[Ledger, Ledger] | None:
+        """Conservation of longs and of shorts, in base units (linear) or USD (inverse)."""
+        if self.cohorts is None:
+            return None
+        return self.cohorts[0].ledger(), self.cohorts[1].ledger()
+
+    def _climate(
+        self, side: int, at: int, first: int, count: int, now: int, *, width: int = 1
+    ) -> Floats:
+        """Share of the side's liquidatable notional by climatology alone, less what is burnt.
+
+        For `count` cells of `width` bins from bin `first` on; `now` is the mark's bin. Bins are
+        the side's own.
+        """
+        assert self.cohorts is not None, "called after the start only"
+        known, grid = self._known[side]
+        edges = (now - np.arange(first, first + count * width + 1, width)) * STEP
+        within = np.interp(edges, grid, known)
+        p, cohorts = self.parameters, self.cohorts[side]
+        start = first - cohorts.origin
+        column = np.arange(start, start + count * width).clip(0, len(cohorts.visited) - 1)
+        visited = cohorts.visited[column]
+        age_h = (at - visited) / _HOUR_NS
+        # Rational rather than exponential recovery: exact on every machine.
+        recovered = p.refill_start + (1 - p.refill_start) * age_h / (age_h + p.refill_h)
+        unspent = np.where(visited == 0, 1.0, recovered)
+        if width > 1:
+            unspent = unspent.reshape(count, width).sum(axis=1) / width
+        found: Floats = (within[:-1] - within[1:]) * unspent
+        return found
+
+    def _spread(self, side: int, at: int, first: int) -> Floats:
+        """`_climate` per bucket of the window; survivors elsewhere hold what is not burnt."""
+        now = _seen(side, self._bin)
+        climate = np.maximum(self._climate(side, at, first, BUCKETS, now, width=BUCKET), 0.0)
+        left = float(climate.sum())
+        if left <= 0.0:
+            return climate
+        grown: Floats = climate * min(self.BURNT_MOST, self.prior.climatology[side][-1] / left)
+        return grown
+
+    def estimate(self, at: int) -> Estimate | None:
+        """Means and spreads per bucket; None before a mark and an open interest are known."""
+        if self.cohorts is None:
+            return None
+        first = (self._bin // BUCKET - BUCKETS // 2) * BUCKET
+        count = BUCKET * BUCKETS
+        usd, noise = np.zeros((2, BUCKETS)), np.zeros((2, BUCKETS))
+        for side in (0, 1):
+            mean, spread = self._side(side, at, first if side == 0 else mirrored(first + count - 1))
+            usd[side], noise[side] = (mean, spread) if side == 0 else (mean[::-1], spread[::-1])
+        p = self.parameters
+        unit = np.ones(BUCKETS)
+        if self.table.kind == "linear":
+            unit = np.exp((first + BUCKET * (np.arange(BUCKETS) + 0.5)) * STEP)
+        usd, noise = usd * unit, noise * unit * unit
+        noise += usd * (self._lump_usd * p.granularity)
+        standing = min(c.standing() for c in self.cohorts)
+        coverage = min(1.0, standing / self.interest)
+        heard = 1.0 - sum(x.warm for x in self._prints) / 2
+        learnt = sum(self.weights.information(side) for side in (0, 1)) / 2
+        fresh = _freshness(at - self._mark_at, 10, 300)
+        fresh *= _freshness(at - self._interest_at, 120, 1_800)
+        return Estimate(
+            name=self.instrument.name,
+            at=at,
+            first=first,
+            usd=usd,
+            variance=noise,
+            systematic=usd * p.shape_sd,
+            mark=self.mark_price,
+            open_interest_usd=self.interest * self._usd_per_unit(),
+            coverage=coverage,
+            heard=heard,
+            confidence=fresh * coverage * (0.4 + 0.3 * heard + 0.3 * learnt),
+            level_sd=p.level_sd * sqrt(1.0 - 0.5 * learnt),
+        )
+
+    def _side(self, side: int, at: int, first: int) -> tuple[Floats, Floats]:
+        """Mean and variance from weights per bucket, in quantities, along the side's own bins."""
+        assert self.cohorts is not None, "called after the start only"
+        cohorts, count = self.cohorts[side], BUCKET * BUCKETS
+        mean, variance = self.weights.mean(side), self.weights.variance(side)
+        cells = cohorts.window(first, count).reshape(cohorts.rows, BUCKETS, BUCKET).sum(axis=2)
+        heard = (cells * mean[:, None]).sum(axis=0)
+        total = float((mean * cohorts.by_row()).sum())
+        # Weights may exceed 1 where the prior mix is short of a node; open interest may not.
+        level = self.parameters.level
+        scale = min(level, self.interest / total) if total > 0 else level
+        climate = self._spread(side, at, first)
+        w = self.blend
+        blended = scale * (w * heard + (1.0 - w) * total * climate)
+        spread = (w * scale) ** 2 * (cells * cells * variance[:, None]).sum(axis=0)
+        return blended, spread
+
+    def snapshot(self, at: int) -> Snapshot | None:
+        """What to publish for this instrument."""
+        estimate = self.estimate(at)
+        return None if estimate is None else published(estimate, [self.instrument.venue])
+
+    # ------------------------------------------------------------------------- warm restart
+
+    _NUMBERS = (
+        "mark_price",
+        "interest",
+        "_settled",
+        "_glitch",
+        "_print_usd",
+        "_print_count",
+        "_bought",
+    )
+    _TIMES = (
+        "_mark_at",
+        "_interest_at",
+        "_settled_at",
+        "_glitch_at",
+        "_read_at",
+        "_bin",
+        "_low",
+        "_high",
+        "_has_prints",
+        "glitches",
+    )
+
+    def state(self) -> bytes:
+        """Everything needed to go on elsewhere; empty while nothing is known.
+
+        The shared objects (`ThrottleCorrection`, the pool's `Weights`) are not part of it: they
+        have a `state` of their own, to be saved once.
+        """
+        if self.cohorts is None:
+            return b""
+        sides = [
+            SavedSide(
+                cells=cohorts.cells.astype("<f8").tobytes(),
+                beyond=cohorts.beyond.astype("<f8").tobytes(),
+                visited=cohorts.visited.astype("<i8").tobytes(),
+                exposure=prints.exposure.astype("<f8").tobytes(),
+                recent=prints.recent.astype("<f8").tobytes(),
+                origin=cohorts.origin,
+                numbers={n: float(getattr(prints, n)) for n in prints.NUMBERS}
+                | {n: float(getattr(cohorts, n)) for n in Cohorts.COUNTS},
+                window=prints.window,
+            )
+            for cohorts, prints in zip(self.cohorts, self._prints, strict=True)
+        ]
+        state = State(
+            version=STATE_VERSION,
+            instrument=self.instrument.name,
+            kind=self.table.kind,
+            nodes=list(self.prior.leverage),
+            numbers={n: float(getattr(self, n)) for n in self._NUMBERS}
+            | {"blend": self._blend[0], "blend_of": self._blend[1]},
+            times={n: int(getattr(self, n)) for n in self._TIMES},
+            profile=self._profile,
+            shifts=[c.shift.tolist() for c in self.cohorts],
+            partial=[(c.first_share, c.relief) for c in self.cohorts],
+            sides=sides,
+            weights=self.weights.state(),
+        )
+        return encoded(state)
+
+    def resume(self, data: bytes) -> None:
+        """Take over a saved state of the same instrument, in place of whatever was known.
+
+        Raises:
+            StateError: it is corrupt, of another version, instrument or set of nodes. The map is
+                unchanged then, and starts anew from history.
+        """
+        state = decoded(data)
+        if state.version != STATE_VERSION:
+            raise StateError(f"state version {state.version}, expected {STATE_VERSION}")
+        if state.instrument != self.instrument.name or state.kind != self.table.kind:
+            raise StateError(
+                f"state of {state.instrument} ({state.kind}), expected "
+                f"{self.instrument.name} ({self.table.kind})"
+            )
+        if state.nodes != list(self.prior.leverage):
+            raise StateError("state has other leverage nodes than the prior")
+        try:
+            cohorts = [revived(state, side) for side in (0, 1)]
+            prints = [revived_prints(saved, len(state.nodes) + 1) for saved in state.sides]
+            blend = [state.numbers["blend"], state.numbers["blend_of"]]
+            numbers = {n: state.numbers[n] for n in self._NUMBERS}
+            times = {n: state.times[n] for n in self._TIMES}
+            # Last, because it is the first that changes anything.
+            self.weights.restore(state.weights)
+        except (ValueError, KeyError, IndexError) as problem:
+            raise StateError(f"state does not fit: {problem}") from problem
+        for name, value in (numbers | times).items():
+            setattr(self, name, value)
+        self.cohorts, self._prints = (cohorts[0], cohorts[1]), (prints[0], prints[1])
+        self._blend, self._profile = blend, state.profile
+        for side in (0, 1):
+            allowed = self.cohorts[side].shift[:-1] >= 0
+            self._mix[side] = np.where(allowed, np.array(self.prior.mix[side]), 0.0)
+            self._mix[side] /= self._mix[side].sum()
+
+
+def _seen(side: int, k: int) -> int:
+    """A bin as the side counts: upwards for longs, mirrored for shorts."""
+    return k if side == 0 else mirrored(k)
+
+
+def _freshness(age_ns: int, good_s: float, bad_s: float) -> float:
+    """1 up to `good_s`, 0 from `bad_s` on, linear between."""
+    age_s = age_ns / NS
+    return min(1.0, max(0.0, (bad_s - age_s) / (bad_s - good_s)))

@@ -1,0 +1,195 @@
+"""What is published of the maps: buckets, intervals, cumulative figures, and the asset's pool.
+
+`Estimate` is what one map believes, with its moments; `pooled` adds estimates up, `published` turns
+one into a `Snapshot`. Nothing here remembers anything.
+"""
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import Final, Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from monitor.core.calibration import interval
+from monitor.core.grid import STEP, price_of
+
+Floats = NDArray[np.float64]
+Provenance = Literal["warm_start", "heard"]
+
+BUCKET: Final = 5
+"""Bins per published bucket: 25 bp. Buckets begin at multiples of it, on every venue alike."""
+
+BUCKETS: Final = 260
+"""Published buckets, half of them on either side of the mark: 28 % below to 38 % above."""
+
+BANDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+"""Distances from the mark for the cumulative figures (design.md 7)."""
+
+
+class AtRisk(Struct, frozen=True, gc=False):
+    """USD force-closed if the mark moved by `distance` (a ratio): longs down, shorts up."""
+
+    distance: float
+    long_usd: float
+    short_usd: float
+
+
+class Snapshot(Struct, frozen=True):
+    """A published map. Bucket i holds ln prices from ``ln(first_price) + i * log_step`` on.
+
+    Attributes:
+        long_usd, short_usd: expected forced closes per bucket, valued at the bucket's price.
+        long_low, long_high, short_low, short_high: 80 % interval of each bucket.
+        scale_low, scale_high: 80 % band of a factor common to all buckets.
+        coverage: share of open interest that stands on the map, 0 to 1.
+        heard: share of that whose opening was heard rather than assumed from history.
+        confidence: 0 to 1; freshness times coverage times what was heard and learnt.
+        provenance: ``warm_start`` while most of it is assumed.
+    """
+
+    name: str
+    at: int
+    first_price: float
+    log_step: float
+    n: int
+    long_usd: list[float]
+    short_usd: list[float]
+    long_low: list[float]
+    long_high: list[float]
+    short_low: list[float]
+    short_high: list[float]
+    scale_low: float
+    scale_high: float
+    mark: float
+    coverage: float
+    heard: float
+    confidence: float
+    provenance: Provenance
+    at_risk: list[AtRisk]
+    venues: list[str]
+
+
+class Estimate(Struct, frozen=True):
+    """Means and variances per bucket, for both sides in one array of shape (2, BUCKETS)."""
+
+    name: str
+    at: int
+    first: int
+    usd: Floats
+    variance: Floats
+    systematic: Floats
+    mark: float
+    open_interest_usd: float
+    coverage: float
+    heard: float
+    confidence: float
+    level_sd: float
+
+
+def pooled(asset: str, estimates: Sequence[Estimate], *, by: str = "distance") -> Snapshot | None:
+    """The asset's map: its instruments' maps added up; None without any.
+
+    ``distance`` moves every map so that the marks agree: the shock that liquidates is a move of
+    each venue's own mark. ``price`` adds at equal prices, for instruments whose basis is real.
+    The mark of the largest open interest is the reference.
+    """
+    if not estimates:
+        return None
+    assert by in ("distance", "price"), by
+    largest = max(estimates, key=lambda e: e.open_interest_usd)
+    shape = largest.usd.shape
+    usd, variance, systematic = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for e in estimates:
+        basis = log(largest.mark / e.mark) / (BUCKET * STEP) if by == "distance" else 0.0
+        offset = (e.first - largest.first) // BUCKET + basis
+        usd += _shifted(e.usd, offset)
+        variance += _shifted(e.variance, offset)
+        # Errors of shape come from the same prior on every venue: they add, not cancel.
+        systematic += _shifted(e.systematic, offset)
+    interest = sum(e.open_interest_usd for e in estimates)
+
+    def mean(name: str) -> float:
+        return float(sum(getattr(e, name) * e.open_interest_usd for e in estimates) / interest)
+
+    together = Estimate(
+        name=asset,
+        at=max(e.at for e in estimates),
+        first=largest.first,
+        usd=usd,
+        variance=variance,
+        systematic=systematic,
+        mark=largest.mark,
+        open_interest_usd=interest,
+        coverage=mean("coverage"),
+        heard=mean("heard"),
+        confidence=mean("confidence"),
+        level_sd=mean("level_sd"),
+    )
+    return published(together, [e.name.partition(":")[0] for e in estimates])
+
+
+def _shifted(values: Floats, offset: float) -> Floats:
+    """Values moved by a fractional number of buckets; what leaves the window is lost to it."""
+    whole = int(offset // 1)
+    part = offset - whole
+    padded = np.zeros((values.shape[0], values.shape[1] + 2))
+    padded[:, 1:-1] = values
+    mixed = (1.0 - part) * padded[:, 1:] + part * padded[:, :-1]
+    moved = np.zeros_like(values)
+    n = values.shape[1]
+    low, high = max(whole, 0), min(n, n + 1 + whole)
+    if low < high:
+        moved[:, low:high] = mixed[:, low - whole : high - whole]
+    return moved
+
+
+def published(e: Estimate, venues: list[str]) -> Snapshot:
+    """An estimate in the form that is published: rounded to cents, intervals, bands."""
+    low, high = interval(e.usd, e.variance + e.systematic**2)
+    scale = exp(1.2816 * e.level_sd)
+    return Snapshot(
+        name=e.name,
+        at=e.at,
+        first_price=price_of(e.first),
+        log_step=BUCKET * STEP,
+        n=BUCKETS,
+        long_usd=_cents(e.usd[0]),
+        short_usd=_cents(e.usd[1]),
+        long_low=_cents(low[0]),
+        long_high=_cents(high[0]),
+        short_low=_cents(low[1]),
+        short_high=_cents(high[1]),
+        scale_low=1.0 / scale,
+        scale_high=scale,
+        mark=e.mark,
+        coverage=e.coverage,
+        heard=e.heard,
+        confidence=e.confidence,
+        provenance="heard" if e.heard > 0.5 else "warm_start",
+        at_risk=_at_risk(e),
+        venues=venues,
+    )
+
+
+def _cents(values: Floats) -> list[float]:
+    # Rounded, so that the last bits of exp do not reach anybody's digest.
+    rounded: list[float] = (np.rint(values * 100.0) / 100.0).tolist()
+    return rounded
+
+
+def _at_risk(e: Estimate) -> list[AtRisk]:
+    """Cumulative USD between the mark and each distance; a bucket counts in proportion."""
+    edges = (e.first + BUCKET * np.arange(BUCKETS + 1)) * STEP
+    below = np.concatenate(([0.0], np.cumsum(e.usd[0])))
+    above = np.concatenate(([0.0], np.cumsum(e.usd[1])))
+    here = log(e.mark)
+    down = np.array([here + log(1.0 - d) for d in BANDS])
+    up = np.array([here + log(1.0 + d) for d in BANDS])
+    longs = np.interp(here, edges, below) - np.interp(down, edges, below)
+    shorts = np.interp(up, edges, above) - np.interp(here, edges, above)
+    return [
+        AtRisk(d, long_usd, short_usd)
+        for d, long_usd, short_usd in zip(BANDS, _cents(longs), _cents(shorts), strict=True)
+    ]
