@@ -56,6 +56,9 @@ class Book:
         self._limit: int | None = None
         self._ladders: tuple[array[float], array[float]] = (array("d"), array("d"))
         self._far: tuple[dict[Tick, float], dict[Tick, float]] = ({}, {})
+        # Lowest and highest level of `_far`, None while not known: a search costs, and few writes
+        # change them.
+        self._far_ends: list[tuple[Tick, Tick] | None] = [None, None]
         self._base = 0
         self._counts = [0, 0]
         self._reach: list[Tick | None] = [None, None]
@@ -238,6 +241,7 @@ class Book:
         zeros = bytes(8 * size)
         self._ladders = (array("d", zeros), array("d", zeros))
         self._far = ({}, {})
+        self._far_ends = [None, None]
         self._base = max(1, middle - size // 2)
 
     def _apply_fast(self, side: int, levels: list[Level]) -> str | None:
@@ -287,10 +291,13 @@ class Book:
             raise ValueError(ticks)
         far = self._far[side]
         before = len(far)
+        ends = self._far_ends[side]
         if quantity:
             far[tick] = quantity
-        else:
-            far.pop(tick, None)
+            if ends is not None and not ends[0] <= tick <= ends[1]:
+                self._far_ends[side] = min(ends[0], tick), max(ends[1], tick)
+        elif far.pop(tick, None) is not None and ends is not None and tick in ends:
+            self._far_ends[side] = None
         return len(far) - before
 
     def _trim(self, limit: int) -> None:
@@ -301,7 +308,7 @@ class Book:
                 continue
             for tick, _ in self.levels(side)[limit:]:
                 if tick in self._far[side]:
-                    del self._far[side][tick]
+                    self._write_far(side, tick, 0.0)
                 else:
                     self._ladders[side][int(tick) - self._base] = 0.0
             self._counts[side] = limit
@@ -316,10 +323,11 @@ class Book:
         """The highest or lowest level of a side."""
         used = (np.frombuffer(self._ladders[side]) != 0).tobytes()
         index = used.rfind(1) if highest else used.find(1)
-        far = self._far[side]
         ends: list[Tick] = [index + self._base] if index >= 0 else []
-        if far:
-            ends.append(max(far) if highest else min(far))
+        if far := self._far[side]:
+            if self._far_ends[side] is None:
+                self._far_ends[side] = min(far), max(far)
+            ends += self._far_ends[side] or ()
         if not ends:
             return None
         return max(ends) if highest else min(ends)
@@ -331,6 +339,7 @@ class Book:
         zeros = bytes(8 * size)
         self._ladders = (array("d", zeros), array("d", zeros))
         self._far = ({}, {})
+        self._far_ends = [None, None]
         self._base = max(1, middle - size // 2)
         for side, levels in enumerate(everything):
             for tick, quantity in levels:
