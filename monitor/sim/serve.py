@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from msgspec import Struct
+from msgspec import Struct, field
 
 from monitor.sim.wire import WIRES
 from monitor.sim.wire.base import HandshakeError, Message, Request, Session, Source, Wire
@@ -69,7 +69,7 @@ class Counts(Struct):
     idle: int = 0
     refused: int = 0
     expelled: int = 0
-    answers: Counter[int] = Counter()
+    answers: Counter[int] = field(default_factory=Counter)
 
 
 class _Connection:
@@ -298,7 +298,7 @@ class SimulatedVenues(Generic[M]):
         self.market = market
         self.speed = speed
         self.urls: dict[str, tuple[str, str]] = {}
-        self.counts = Counts(answers=Counter())
+        self.counts = Counts()
         self._host, self._ports = host, dict(ports or {})
         names = [v.name for v in market.venues]
         chosen = {v: faults if isinstance(faults, Faults) else faults.get(v, NONE) for v in names}
@@ -341,7 +341,10 @@ class SimulatedVenues(Generic[M]):
         return await self._stack.__aexit__(kind, error, trace)
 
     def pause(self) -> None:
-        """Stop the market where it is; sockets and HTTP go on. What clients know can be checked."""
+        """Stop the market where it is; sockets and HTTP go on. What clients know can be checked.
+
+        A channel slower than the step may have the last changes still to tell.
+        """
         self._running.clear()
 
     def resume(self) -> None:

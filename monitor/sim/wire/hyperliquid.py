@@ -259,6 +259,8 @@ class Hyperliquid(Wire):
                 return [None]
             case "spotMeta":
                 return {"universe": [], "tokens": []}
+            case "spotMetaAndAssetCtxs":
+                return [{"universe": [], "tokens": []}, []]
             case "l2Book" if coin in self.assets:
                 figures, mantissa = query.get("nSigFigs"), query.get("mantissa")
                 if not _is_aggregation(figures, mantissa):
