@@ -15,6 +15,7 @@ The ``checksum`` is dead since 2026 and not looked at.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -72,6 +73,9 @@ BOOKS_MAX: Final = 29
 
 ARGUMENTS_MAX: Final = 60_000
 """Characters of arguments on one connection; the venue refuses more than 64 KB."""
+
+CACHED_MAX: Final = 200
+"""Liquidations remembered, to know them again in the cached batch that follows a subscription."""
 
 STALE_NS: Final = 60 * NS
 """A liquidation so much older than its subscription comes out of the venue's cache."""
@@ -350,6 +354,7 @@ class Okx(Codec):
         self._books: dict[str, tuple[Stream, Chain]] = {}
         self._on_index: dict[str, list[str]] = {}
         self._families: dict[str, str] = {}
+        self._liquidations: deque[Liquidation] = deque(maxlen=CACHED_MAX)
         for symbol, feed in feeds.items():
             self._books[symbol] = (self._carry("books", symbol, symbol, feed), Chain())
             for channel in ("trades", "mark-price", "funding-rate", "open-interest"):
@@ -542,6 +547,7 @@ class Okx(Codec):
         stream = self.streams.get(f"liquidation-orders:{message.arg.instType}")
         if stream is None:
             return self._refuse(frame, "unknown_symbol")
+        first = stream.heard_at <= stream.since  # since subscribing: it may be a cached one
         out = self._hear(stream, frame.at)
         reasons: list[str] = []
         for row in message.data:
@@ -552,7 +558,10 @@ class Okx(Codec):
                 event = self._liquidated(detail, instrument, stream.since)
                 if isinstance(event, str):
                     reasons.append(event)
+                elif first and event in self._liquidations:
+                    reasons.append("stale")
                 else:
+                    self._liquidations.append(event)
                     out.append(event)
         return out + self._refuse(frame, *reasons)
 

@@ -379,6 +379,19 @@ def test_the_stale_batch_after_subscribing_is_refused():
     assert out == [Rejected("okx", FEED, "stale")]
 
 
+def test_a_cached_batch_that_repeats_young_liquidations_is_not_counted_again():
+    ours = codec(opened=False)
+    subscribed = 1790000002000 * MS
+    ours.opened(FEED, subscribed)
+    first = ours.receive(frame(MESSAGES["liquidations"], at=subscribed + NS))
+    again = ours.receive(frame(MESSAGES["liquidations"], at=subscribed + 2 * NS))
+    assert kinds(first) == kinds(again) == [Liquidation] * 3  # alike, yet two events
+    ours.lost(FEED, subscribed + 3 * NS)
+    ours.opened(FEED, subscribed + 4 * NS)
+    out = ours.receive(frame(MESSAGES["liquidations"], at=subscribed + 5 * NS))
+    assert out == [Rejected("okx", FEED, "stale")]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
