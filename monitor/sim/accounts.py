@@ -169,6 +169,21 @@ class Accounts:
             maintenance += self.tiers.maintenance(contract[a], np.abs(lots), np.abs(value))
         return equity, maintenance
 
+    def margin_of(self, row: int, marks: NDArray[np.int64]) -> tuple[int, int]:
+        """As `margin` for one account, without the cost of arrays."""
+        venue, cash = int(self.venue[row]), int(self.cash[row])
+        haircut = int(self.haircut_ppm[venue])
+        lost = max(cash, 0) // MICRO * (int(self.collateral_ppm[row]) * haircut // MICRO)
+        equity, maintenance = cash - lost, 0
+        for a, lots in enumerate(self.lots[:, row].tolist()):
+            if lots == 0:
+                continue
+            c = venue * self.assets + a
+            value = lots * int(marks[c]) * self.contracts[c].unit
+            equity += value - int(self.cost[a, row])
+            maintenance += self.tiers.maintenance_of(c, abs(lots), abs(value))
+        return equity, maintenance
+
     def collateral(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cash after the haircut that a depeg puts on its alternative part, in micro-USD."""
         cash: NDArray[np.int64] = self.cash[rows]
@@ -200,7 +215,7 @@ class Accounts:
 
     def equity_of(self, row: int, marks: NDArray[np.int64]) -> int:
         """Equity of one account, micro-USD."""
-        return int(self.margin(np.array([row]), marks)[0][0])
+        return self.margin_of(row, marks)[0]
 
 
 class Watch:

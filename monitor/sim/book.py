@@ -24,6 +24,8 @@ _FAR = 3_000
 # A far refresh follows at the latest after this time, or after this move in levels.
 _FAR_EVERY_S = 16.0
 _FAR_MOVE = 40.0
+# Value buyers look at displacements beyond this many levels only.
+_HIDE_FROM = 20
 _NOISE = 8_192
 _NOISE_SHIFT_S = 30.0
 
@@ -91,6 +93,7 @@ class Books:
         self._far_survival = np.ones(count)
         self._clock = 0.0
         self._next_far = 0
+        self.hidden: NDArray[np.int64] = np.zeros_like(self.levels)
         self.published = np.zeros_like(self.levels)
         self.requote(self.centre - 0.0, np.ones(count), 1e9)
 
@@ -169,14 +172,35 @@ class Books:
         shift = int(self._clock // _NOISE_SHIFT_S) * 31
         noise = self._noise[(index + self._salt[rows] + shift) & (_NOISE - 1)]
         left = survival[rows][:, None]
-        # Value buyers hesitate too, but less than the makers.
-        deep = self._deep[here, distance] * np.sqrt(np.sqrt(left))
+        # What value buyers show hesitates too, but less than the makers; it lies deep in the book.
+        shown = np.where(is_bid, -offsets, offsets - 1)
+        deep = self._deep[here, shown] * np.sqrt(np.sqrt(left))
         wanted = (self._near[here, distance] * left + deep) * noise
         lots = (wanted * self._lots_per_usd[here, index]).astype(np.int64)
         signed = np.where(is_bid, lots, -lots)
         gap = signed - old
         rate = np.where(lots > np.abs(old), up, down)
         self.levels[here, index] = old + (gap * rate).astype(np.int64)
+
+    # ------------------------------------------------------------------------ value buyers
+
+    def hide(self, anchor: NDArray[np.float64], step_s: float) -> None:
+        """Value buyers answer a displacement with orders that the book does not show.
+
+        They want the cubic part of the depth law, counted from `anchor`, and need
+        `value_arrival_s` to come: they are why a cascade ends although nothing is displayed.
+        """
+        share = min(1.0, step_s / self._parameters.value_arrival_s)
+        away = self.centre - anchor
+        for c in np.nonzero(np.abs(away) > _HIDE_FROM)[0].tolist():
+            down = bool(away[c] < 0)
+            first = self.bid[c] - _NEAR + 1 if down else self.ask[c]
+            span = slice(first, first + _NEAR)
+            distance = np.abs(np.arange(first, first + _NEAR) - int(anchor[c]))
+            wanted = (self._deep[c, distance] * self._lots_per_usd[c, span]).astype(np.int64)
+            now = self.hidden[c, span]
+            gap = (wanted if down else -wanted) - now
+            self.hidden[c, span] = now + (gap * share).astype(np.int64)
 
     # ------------------------------------------------------------------------------ takers
 
@@ -186,7 +210,7 @@ class Books:
         Every level eaten away moves the touch and the makers' centre with it.
         """
         assert lots >= 0, lots
-        row, ticks = self.levels[c], self.ticks[c]
+        row, ticks, hidden = self.levels[c], self.ticks[c], self.hidden[c]
         step = 1 if buy else -1
         k = self.ask[c] if buy else self.bid[c]
         start, left, tick_lots = k, lots, 0
@@ -195,14 +219,17 @@ class Books:
             tick = int(ticks[k])
             if (tick > limit) if buy else (tick < limit):
                 break
-            resting = abs(int(row[k]))
-            if resting:
-                size = min(resting, left)
+            shown = abs(int(row[k]))
+            behind = max(0, -step * int(hidden[k]))
+            if shown + behind:
+                size = min(shown + behind, left)
                 parts.append((tick, size))
                 tick_lots += tick * size
                 left -= size
-                row[k] -= -size if buy else size
-                if size < resting:
+                # What is shown goes first.
+                row[k] += step * min(size, shown)
+                hidden[k] += step * max(0, size - shown)
+                if size < shown + behind:
                     break
             k += step
         if buy:
@@ -213,11 +240,12 @@ class Books:
         return Fill(lots - left, tick_lots, parts)
 
     def available(self, c: int, *, buy: bool, limit: int) -> int:
-        """Lots that an order could take no further than `limit` ticks."""
+        """Lots that an order could take no further than `limit` ticks, hidden ones included."""
         edge = int(np.searchsorted(self.ticks[c], limit, side="right" if buy else "left"))
-        if buy:
-            return -int(self.levels[c, self.ask[c] : edge].sum())
-        return int(self.levels[c, edge : self.bid[c] + 1].sum())
+        sign = -1 if buy else 1
+        span = slice(self.ask[c], edge) if buy else slice(edge, self.bid[c] + 1)
+        hidden = np.maximum(sign * self.hidden[c, span], 0)
+        return int(sign * self.levels[c, span].sum() + hidden.sum())
 
     # ------------------------------------------------------------------------------- views
 

@@ -18,7 +18,7 @@ from monitor.sim.rules import MICRO
 from monitor.sim.scenarios import LargeOrder
 
 _DAY_S = 86_400.0
-# Voluntary and stop orders accept this slippage per step, as a ratio.
+# Voluntary and stop orders accept this slippage from where the step began, as a ratio.
 _SLIP = 0.002
 # No single step of noise trades more than this multiple of its mean.
 _VOLUME_MAX = 8.0
@@ -125,32 +125,42 @@ class Directional:
         directional = 2 * (1 - p.hedged_share) * float(interest.sum())
         # As many come per second as leave, plus those who are liquidated.
         self._rate = 1.15 * directional / mean_usd / p.life_s * step_s
-        self._candidates = max(1, math.ceil(2 * self._rate))
-        self._leavers = self._candidates
+        self._candidates = max(1, math.ceil(2 * self._rate * p.heat_max))
+        self._leavers = max(1, math.ceil(2 * self._rate))
         self._step_s = step_s
         self._entries = Draws(seed, "entries", kind="uniform", width=self._WIDTH * self._candidates)
         self._sizes = Draws(seed, "entry_sizes", kind="normal", width=self._candidates)
         self._exits = Draws(seed, "exits", kind="uniform", width=2 * self._leavers)
         self._ladder = np.cumsum(RETAIL_WEIGHT)
+        self._touch: tuple[list[int], list[int]] = ([], [])
 
-    def step(self, trend: NDArray[np.float64], watch: Watch) -> None:
-        """One step of stops, exits and entries; `trend` is the 4 h move per asset in sigmas."""
+    def step(self, trend: NDArray[np.float64], heat: float, watch: Watch) -> None:
+        """One step of stops, exits and entries.
+
+        `trend` is the 4 h move per asset in sigmas; `heat` multiplies the rate of entries.
+        """
+        books = self._exchange.books
+        self._touch = (list(books.bid), list(books.ask))
         self._stop_out(watch)
         self._leave()
         draw = self._entries.row()
         sizes = self._sizes.row()
-        for i in range(self._candidates):
-            row = draw[i * self._WIDTH : (i + 1) * self._WIDTH].tolist()
+        wide = draw.reshape(self._candidates, self._WIDTH)
+        # At most twice the hot rate: whoever draws more than that does not come in any case.
+        likely = np.nonzero(wide[:, 0] * self._candidates < self._rate * heat * 2.0)[0]
+        for i in likely.tolist():
+            row = wide[i].tolist()
             c = min(int(np.searchsorted(self._cumulative, row[1])), len(self._cumulative) - 1)
             pull = float(trend[self._exchange.contracts[c].asset_index])
             # Entries rise with the trend, up to twice the normal rate.
-            if row[0] * self._candidates < self._rate * min(2.0, 0.8 + 0.2 * abs(pull)):
+            eager = heat * min(2.0, 0.8 + 0.2 * abs(pull))
+            if row[0] * self._candidates < self._rate * eager:
                 self._enter(c, pull, row, float(sizes[i]))
 
     def _enter(self, c: int, pull: float, u: list[float], z: float) -> None:
         exchange, p = self._exchange, self._parameters
         contract, accounts = exchange.contracts[c], exchange.accounts
-        lean = min(max(p.trend_slope * pull + p.long_bias, -4.0), 4.0)
+        lean = p.long_bias + min(max(p.trend_slope * pull, -p.trend_lean_max), p.trend_lean_max)
         sign = 1 if u[2] < 1 / (1 + math.exp(-lean)) else -1
         usd = min(p.size_median_usd * math.exp(p.size_sigma * z), p.size_cap_usd)
         lots = int(usd * MICRO) // exchange.value(c, 1)
@@ -169,7 +179,7 @@ class Directional:
         if lots == 0:
             return
         kind = Kind.CROSS if cross else Kind.ISOLATED
-        alternative = self._collateral_ppm if cross and u[9] < 0.5 else 0
+        alternative = self._collateral_ppm if cross and sign > 0 and u[9] < 0.5 else 0
         row = accounts.open(contract.venue_index, kind, int(value / leverage), alternative)
         if row < 0:
             return
@@ -220,7 +230,7 @@ class Directional:
         if held == 0:
             return
         c = int(accounts.venue[row]) * accounts.assets + asset
-        touch = exchange.books.bid[c] if held > 0 else exchange.books.ask[c]
+        touch = self._touch[0][c] if held > 0 else self._touch[1][c]
         slip = round(_SLIP / LEVEL) * (-1 if held > 0 else 1)
         limit = int(exchange.books.ticks[c, touch + slip])
         exchange.order(row, c, -held, limit=limit)

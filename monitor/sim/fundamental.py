@@ -25,7 +25,8 @@ _COMMON_JUMP = 0.7
 class Fundamental:
     """Steps the fundamental of all assets; `level` is its position, `stress` the volatility ratio.
 
-    `stress` is today's diffusive volatility over its long-run value, one number for all assets.
+    `calm` is today's diffusive volatility over its long-run value, one number for all assets;
+    `stress` is the same with the unrest that jumps and news leave behind for a while.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Fundamental:
         self._sizes = Draws(seed, "jump_sizes", kind="student", width=count + 1)
         self.level: NDArray[np.float64] = np.zeros(count)
         self._pending = np.zeros(count)
-        self._log_volatility = 0.0
-        self.stress = 1.0
+        # The day begins anywhere in the volatility's long-run distribution.
+        self._log_volatility = parameters.volatility_sd * float(self._shock.row()[0])
+        self.calm = self.stress = 1.0
+        self._unrest = 0.0
         self._elapsed_s = 0.0
 
     def step(self) -> NDArray[np.float64]:
@@ -60,7 +63,8 @@ class Fundamental:
         spread = p.volatility_sd * math.sqrt(1 - keep * keep)
         self._log_volatility = self._log_volatility * keep + spread * float(self._shock.row()[0])
         # Shifted so that the mean square of the volatility is its long-run square.
-        self.stress = round(math.exp(self._log_volatility - p.volatility_sd**2), 9)
+        self.calm = round(math.exp(self._log_volatility - p.volatility_sd**2), 9)
+        self.stress = self.calm * (1.0 + self._unrest)
         share = p.common_share if self.stress < 1.5 else p.common_share_stress
         normal = self._returns.row()
         mixed = math.sqrt(share) * normal[0] + math.sqrt(1 - share) * normal[1:]
@@ -70,7 +74,16 @@ class Fundamental:
         self._pending -= released
         self.level = np.clip(self.level + move + released, -_REACH_LEVELS, _REACH_LEVELS)
         self._elapsed_s += dt
+        self._upset(released)
         return self.level
+
+    def _upset(self, released: NDArray[np.float64]) -> None:
+        """Jumps make the market nervous in proportion to their size in one-minute sigmas."""
+        p, dt = self._parameters, self._step_s
+        usual = self.sigma * (self.calm * math.sqrt(60.0))
+        worst = float(np.max(np.abs(released) / usual))
+        raised = self._unrest * math.exp(-dt / p.unrest_s) + p.unrest_gain * worst
+        self._unrest = round(min(raised, p.unrest_max), 9)
 
     def _jump(self) -> NDArray[np.float64]:
         p = self._parameters

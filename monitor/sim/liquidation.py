@@ -68,6 +68,7 @@ class LiquidationEngine:
         self._throughput = [round(MICRO * usd * parameters.engine_throughput) for usd in depth_usd]
         self.backlog = 0
         self.records: list[Liquidation] = []
+        self._queues: dict[tuple[int, int], list[int]] = {}
         self._rules = {
             "binance": self._whole,
             "bybit": self._bybit,
@@ -92,6 +93,7 @@ class LiquidationEngine:
         due = np.nonzero(held & (equity <= maintenance) & ~cools)[0]
         order = due[np.argsort(equity[due] / maintenance[due], kind="stable")]
         self.backlog = 0
+        self._queues.clear()
         if not len(order):
             return
         queue, largest = rows[order], self._largest(rows[order])
@@ -118,7 +120,7 @@ class LiquidationEngine:
         """Close what the venue's rule says; returns the micro-USD that were at stake."""
         exchange = self._exchange
         accounts, contract = exchange.accounts, exchange.contracts[c]
-        equity, maintenance = (int(x[0]) for x in accounts.margin(np.array([row]), exchange.marks))
+        equity, maintenance = accounts.margin_of(row, exchange.marks)
         held = int(accounts.lots[contract.asset_index, row])
         if held == 0 or equity > maintenance:
             # Somebody's auto-deleveraging reached this account while it stood in the queue.
@@ -271,10 +273,18 @@ class LiquidationEngine:
         exchange = self._exchange
         sign = 1 if lots > 0 else -1
         left = abs(lots)
-        for row in self._opposite(close, sign):
-            contract = exchange.contracts[close.c]
+        contract = exchange.contracts[close.c]
+        queue = self._queues.get((close.c, sign))
+        if queue is None:
+            queue = self._queues[close.c, sign] = self._opposite(close, sign)
+        while queue:
+            row = queue[-1]
             held = -sign * int(exchange.accounts.lots[contract.asset_index, row])
             size = min(left, held)
+            if size <= 0:
+                # Closed since the queue was drawn up, by its own liquidation.
+                queue.pop()
+                continue
             exchange.move(close.row, row, close.c, sign * size, close.bankruptcy)
             self._note("adl", close, row, sign * size)
             left -= size
@@ -283,12 +293,15 @@ class LiquidationEngine:
             if left == 0:
                 return
         # Nobody else is opposite: the makers are everybody's last counterparty.
-        maker = exchange.accounts.role(exchange.contracts[close.c].venue_index, Kind.MAKER)
+        maker = exchange.accounts.role(contract.venue_index, Kind.MAKER)
         exchange.move(close.row, maker, close.c, sign * left, close.bankruptcy)
         self._note("adl", close, maker, sign * left)
 
     def _opposite(self, close: _Close, sign: int) -> list[int]:
-        """Opposite accounts, by profit ratio times effective leverage, then by row."""
+        """Opposite accounts, the last one first to pay: profit ratio times effective leverage.
+
+        Venues publish such queues and refresh them now and then; here it is once a step.
+        """
         exchange = self._exchange
         accounts, contract = exchange.accounts, exchange.contracts[close.c]
         a = contract.asset_index
@@ -302,7 +315,7 @@ class LiquidationEngine:
         equity = np.maximum(accounts.margin(rows, exchange.marks)[0], 1)
         score = profit / np.maximum(np.abs(accounts.cost[a, rows]), 1) * (value / equity)
         # A large negative score stays behind every winner whatever its leverage.
-        ranked: list[int] = rows[np.argsort(-score, kind="stable")].tolist()
+        ranked: list[int] = rows[np.argsort(-score, kind="stable")][::-1].tolist()
         return ranked
 
     def _settle(self, row: int) -> None:

@@ -166,6 +166,8 @@ class Market:
         self._mood_draws = Draws(seed, "survival", kind="normal", width=1)
         first = float(self._mood_draws.row()[0])
         self._mood = p.survival_noise_sd * first
+        self._timid = 1.0
+        self._heat, self._unusual = 1.0, 0.0
         self._recent = [self.books.mid()] * max(1, round(_MINUTE_S / step_s))
         past = self.population.path[-round(_TREND_S / 300.0) :: 1] + self._first_level
         self._hours = [row for row in past for _ in range(5)][-round(_TREND_S / _MINUTE_S) :]
@@ -192,7 +194,7 @@ class Market:
         self.engine.unwind_funds(self._step_s)
         self._large.step()
         self._noise.step(self.fundamental.stress)
-        self._traders.step(self._trend(), self.watch)
+        self._traders.step(self._trend(), self._heat, self.watch)
         self._carry.step()
         self._arbitrage.step(self._out(), self._survival)
         return Step(self.at, exchange.trades, self.engine.records, exchange.transfers)
@@ -203,9 +205,11 @@ class Market:
         displaced = (books.centre - self._anchor).reshape(len(self.venues), -1)
         mean = (displaced * self._share).cumsum(axis=0)[-1]
         self._follow += (p.spot_follow * mean - self._follow) * min(1.0, dt / p.spot_follow_s)
-        # A tenth of what the flow displaces stays for good, over the time it takes to fade.
+        # A tenth of what the flow displaces stays for good, over the time it takes to fade; but
+        # only of an ordinary displacement: a forced flow that runs away brings no news.
         fade = math.exp(-dt / p.resilience_s)
-        self._permanent += p.permanent_share * (1 - fade) * mean
+        usual = np.clip(mean, -p.permanent_max / LEVEL, p.permanent_max / LEVEL)
+        self._permanent += p.permanent_share * (1 - fade) * usual
         fair = self._first_level + self.fundamental.step() + self._permanent + self._spill(mean)
         self._fair = fair
         # Venues drift apart a little on their own; arbitrage holds them together.
@@ -216,6 +220,7 @@ class Market:
         self._anchor = anchor
         self._thin_out()
         books.requote(anchor, self._survival, dt)
+        books.hide(anchor, dt / (self._timid * self._timid))
 
     def _spill(self, displaced: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the flow on the other assets does to each one's fair price, in levels."""
@@ -226,18 +231,25 @@ class Market:
         return spill
 
     def _thin_out(self) -> None:
-        """Survival of depth follows the last minute's move in sigmas: fast down, slowly up."""
+        """Survival of depth follows the last minute's move in sigmas: fast down, slowly up.
+
+        The sigmas are those of the day so far: makers do not get used to a storm within minutes.
+        """
         p, dt = self.parameters, self._step_s
         mid = self.books.mid()
         self._recent.append(mid)
         move = np.abs(mid - self._recent.pop(0))
-        sigma = self.fundamental.sigma * (self.fundamental.stress * math.sqrt(_MINUTE_S))
+        sigma = self.fundamental.sigma * (self.fundamental.calm * math.sqrt(_MINUTE_S))
         z = move / np.tile(np.maximum(sigma, 2.0), len(self.venues))
+        # A move draws people in: entries rise with it and calm down over minutes.
+        unusual = max(0.0, float(z.cumsum()[-1]) / len(z) - 2.0)
+        self._unusual += (unusual - self._unusual) * min(1.0, dt / p.heat_s)
+        self._heat = min(p.heat_max, 1.0 + p.heat_gain * self._unusual)
         # How timid makers are varies by the hour, so that some cascades find far less than others.
         keep = math.exp(-dt / p.survival_noise_s)
         shock = p.survival_noise_sd * math.sqrt(1 - keep * keep) * float(self._mood_draws.row()[0])
         self._mood = self._mood * keep + shock
-        timid = math.exp(self._mood)
+        timid = self._timid = round(math.exp(self._mood), 9)
         floor = math.log(p.survival_floor)
         wanted = [round(math.exp(timid * max(floor, -p.survival_slope * x)), 9) for x in z.tolist()]
         gap = np.array(wanted) - self._survival

@@ -42,9 +42,13 @@ class Parameters(Struct, frozen=True):
     # Fundamental: log-AR volatility and jumps [C1].
     volatility_half_life_s: float = 28_800.0
     volatility_sd: float = 0.75
-    volatility_scale: float = 1.0
+    volatility_scale: float = 0.9
     jumps_per_day: float = 4.0
     jump_size: float = 0.006
+    # Volatility and jumps feed on jumps: a shock is digested in minutes, not at once.
+    unrest_gain: float = 0.25
+    unrest_max: float = 3.0
+    unrest_s: float = 600.0
     common_share: float = 0.6
     common_share_stress: float = 0.85
 
@@ -54,18 +58,22 @@ class Parameters(Struct, frozen=True):
     deep_reach: float = 0.035
     deep_share: float = 1.0
     depth_scale: float = 1.0
-    survival_slope: float = 0.065
-    survival_floor: float = 0.24
-    survival_noise_sd: float = 0.5
+    survival_slope: float = 0.045
+    survival_floor: float = 0.13
+    survival_noise_sd: float = 0.4
     survival_noise_s: float = 3_600.0
     survival_fall_s: float = 5.0
-    survival_rise_s: float = 150.0
+    survival_rise_s: float = 75.0
     level_noise_sd: float = 0.6
     cancel_s: float = 3.0
     refill_s: float = 5.0
-    resilience_s: float = 35.0
+    resilience_s: float = 50.0
+    # Hidden value buyers take this long to come (`Books.hide`); timid hours make them slower.
+    value_arrival_s: float = 30.0
     anchoring: float = 0.5
     permanent_share: float = 0.1
+    # Beyond this displacement flow carries no more news: what is forced does not inform.
+    permanent_max: float = 0.03
 
     # Voluntary flow [C1].
     flow_law: Literal["autoregressive", "hawkes"] = "autoregressive"
@@ -79,13 +87,19 @@ class Parameters(Struct, frozen=True):
     size_median_usd: float = 15_000.0
     size_sigma: float = 1.6
     size_cap_usd: float = 2e6
-    life_s: float = 4 * 86_400.0
+    life_s: float = 1.5 * 86_400.0
     loss_exit_ratio: float = 0.67
     trend_slope: float = 0.8
+    # Even in a crash some buy the dip: the trend moves the side's log-odds by at most this.
+    trend_lean_max: float = 1.5
+    # Entries per unit of heat: the five-minute mean of |z| above its usual size.
+    heat_gain: float = 2.5
+    heat_max: float = 15.0
+    heat_s: float = 300.0
     long_bias: float = 0.2
     taker_share: float = 0.6
     cross_share: float = 0.5
-    slow_share: float = 0.42
+    slow_share: float = 0.6
     stop_share: float = 0.3
     stop_distance: float = 0.6
     hedged_share: float = 0.3
@@ -94,6 +108,8 @@ class Parameters(Struct, frozen=True):
     history_s: float = 15 * 86_400.0
     crowd_side: Literal["long", "short"] = "long"
     crowd_share: float = 0.0
+    # Whether the crowd stands on cross margin, and so on its alternative collateral.
+    crowd_cross: bool = False
     crowd_entry: float = 0.004
     crowd_width: float = 0.003
     crowd_leverage: tuple[float, ...] = (20.0, 25.0, 33.0, 50.0)
@@ -103,14 +119,14 @@ class Parameters(Struct, frozen=True):
     arbitrage_threshold: float = 2e-4
     arbitrage_capital: float = 0.03
     spot_follow: float = 0.75
-    spot_follow_s: float = 20.0
+    spot_follow_s: float = 40.0
     contagion: float = 0.1
 
     # Engine, fund and band.
-    engine_throughput: float = 0.14
+    engine_throughput: float = 0.12
     price_band: float = 0.05
     fund_share: float = 0.004
-    fund_unwind_s: float = 20.0
+    fund_unwind_s: float = 300.0
 
 
 FIRST = Parameters()
@@ -121,8 +137,8 @@ SECOND = Parameters(
     flow_law="hawkes",
     imbalance_sd=0.25,
     size_median_usd=8_000.0,
-    size_sigma=2.3,
-    size_cap_usd=25e6,
+    size_sigma=2.0,
+    size_cap_usd=10e6,
 )
 """Another depth law, self-exciting flow and whales, against tuning to our own assumptions [C1]."""
 

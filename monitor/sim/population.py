@@ -15,9 +15,9 @@ from monitor.sim.parameters import LEVEL, Asset, Parameters
 from monitor.sim.rules import MICRO, Contract, Venue
 
 _PATH_STEP_S = 300.0
-# Half the median adverse excursion of a random walk, in its standard deviations; the gate's figure
-# of fuel near the price decided on half.
-_USUAL_ADVERSE = 0.35
+# A quarter of the median adverse excursion of a random walk, in its standard deviations; the gate's
+# figure of fuel near the price decided on a quarter.
+_USUAL_ADVERSE = 0.17
 
 RETAIL = np.array([10.0, 20.0, 25.0, 50.0, 75.0, 100.0])
 RETAIL_WEIGHT = np.array([0.30, 0.25, 0.15, 0.15, 0.05, 0.10])
@@ -124,9 +124,10 @@ class Population:
             entry=entry,
             usd=usd,
             leverage=np.maximum(leverage, 1.2),
-            cross=cross & ~crowd,
+            cross=np.where(crowd, p.crowd_cross, cross),
             stop=(chance.random(count) < p.stop_share) & ~crowd,
-            alternative=chance.random(count) < 0.5,
+            # Who pledges coins instead of dollars is long of them anyway.
+            alternative=(chance.random(count) < 0.5) & (sign > 0),
             worst=worst,
         )
 

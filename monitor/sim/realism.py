@@ -1,6 +1,6 @@
 """The realism gate: figures of simulated runs beside the targets of docs/model.md C1.
 
-    python -m monitor.sim.realism --seeds 4 --hours 6 [--variant second]
+    python -m monitor.sim.realism --seeds 4 --hours 6 [--variant second] [--jobs 2]
 
 Every figure is printed, met or not; the exit code is 1 when one misses. Figures that need rare
 events say how many they rest on, and a figure without events counts as missed.
@@ -9,6 +9,7 @@ events say how many they rest on, and a figure without events counts as missed.
 import argparse
 import sys
 from collections.abc import Sequence
+from multiprocessing import Pool
 
 import numpy as np
 from msgspec import Struct
@@ -98,9 +99,13 @@ def record(scenario: Scenario, *, seed: int, hours: float, variant: Variant = "f
     for i in range(steps):
         step = market.step()
         for r in step.liquidations:
+            # An order that nobody met is sent again: what was closed counts, not what was asked.
+            closed = r.filled + r.taken + r.adl
+            if closed == 0:
+                continue
             records.append(r)
             contract = market.contract(r.venue, r.asset)
-            usd.append(r.lots * r.trigger_tick * contract.unit / MICRO)
+            usd.append(closed * r.trigger_tick * contract.unit / MICRO)
         if i % _SAMPLE_S == 0:
             prices.append(market.log_price())
             depths.append(_depth_usd(market))
@@ -304,7 +309,7 @@ def _liquidation_rows(plain: Sequence[Run], runs: Sequence[Run]) -> list[Row]:
     return [
         Row("throttle factor, one print per second", overall, 2.3, 3.2, "2.3-3.2", count),
         Row("throttle factor in bursts / quiet", burst / quiet, 1.5, 99.0, "> 1.5 (2.9)", count),
-        _row("long share of liquidations in crashes", longs, 0.75, 0.9, "0.80-0.85"),
+        _row("long share of liquidations in crashes", longs, 0.80, 0.85, "0.80-0.85"),
         _row("peak minute / event total", peaks, 0.3, 1.0, ">= 0.3"),
         _row("forced / OI per day, %", forced, 1.0, 5.0, "1-5"),
         _row("fuel within -1 % / depth within -1 %", fuel, 0.2, 0.5, "0.2-0.5"),
@@ -371,6 +376,13 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, f"{met} of {len(rows)} figures within their target"])
 
 
+def _run(job: tuple[int, bool, float, Variant]) -> Run:
+    seed, shock, hours, variant = job
+    if shock:
+        return record(shocked(seed), seed=seed, hours=_SHOCK_HOURS, variant=variant)
+    return record(PLAIN, seed=seed, hours=hours, variant=variant)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gate from the command line."""
     parser = argparse.ArgumentParser(description="Realism gate of the simulated market.")
@@ -378,16 +390,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--shocks", type=int, default=12)
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="first")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes; the result is the same")
     options = parser.parse_args(arguments)
-    plain, shocks = [], []
-    for seed in range(1, options.seeds + 1):
-        plain.append(record(PLAIN, seed=seed, hours=options.hours, variant=options.variant))
-        sys.stderr.write(f"plain run {seed} of {options.seeds} done\n")
-    for seed in range(1, options.shocks + 1):
-        news = shocked(seed)
-        shocks.append(record(news, seed=seed, hours=_SHOCK_HOURS, variant=options.variant))
-        sys.stderr.write(f"shock {seed} of {options.shocks} done\n")
-    rows = measure(plain, shocks)
+    first, variant = options.first_seed, options.variant
+    jobs = [(first + i, True, 0.0, variant) for i in range(options.shocks)]
+    jobs += [(first + i, False, options.hours, variant) for i in range(options.seeds)]
+    runs: list[Run] = []
+    with Pool(options.jobs) as pool:
+        for run in pool.imap(_run, jobs):
+            runs.append(run)
+            sys.stderr.write(f"run {len(runs)} of {len(jobs)} done\n")
+    rows = measure(runs[options.shocks :], runs[: options.shocks])
     sys.stdout.write(table(rows) + "\n")
     return 0 if all(row.ok for row in rows) else 1
 

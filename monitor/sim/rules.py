@@ -195,6 +195,7 @@ class TierTable:
         self.by_size = np.array([venues[c.venue_index].tiers_by_size for c in contracts])
         self.rows = [len(venues[c.venue_index].tiers[c.asset]) for c in contracts]
         self.depth = depth
+        self._steps: list[list[tuple[int, int, int]]] = []
         for contract in contracts:
             venue = venues[contract.venue_index]
             before, deduction = 0, 0
@@ -207,6 +208,10 @@ class TierTable:
                 self.rate_ppm[contract.index, i] = tier.rate_ppm + venue.maintenance_fee_ppm
                 self.deduction[contract.index, i] = deduction
                 before = tier.rate_ppm
+        for c, rows in enumerate(self.rows):
+            columns = (self.floor[c], self.rate_ppm[c], self.deduction[c])
+            steps = zip(*(column[:rows].tolist() for column in columns), strict=True)
+            self._steps.append(list(steps))
 
     def tier(
         self, contract: NDArray[np.int64], lots: NDArray[np.int64], value: NDArray[np.int64]
@@ -229,3 +234,13 @@ class TierTable:
         row = self.tier(contract, lots, value)
         whole = (value // 1_000) * self.rate_ppm[contract, row]
         return -(-whole // 1_000) - self.deduction[contract, row]
+
+    def maintenance_of(self, c: int, lots: int, value: int) -> int:
+        """As `maintenance` for one position of contract `c`."""
+        measure = lots if self.by_size[c] else value
+        steps = self._steps[c]
+        i = len(steps) - 1
+        while i > 0 and measure <= steps[i][0]:
+            i -= 1
+        _, rate, deduction = steps[i]
+        return -(-(value // 1_000 * rate) // 1_000) - deduction

@@ -73,15 +73,19 @@ class Scenario(Struct, frozen=True):
 # Thin books and positions bunched near the price are what both cascades need: the loop gain is
 # liquidations per basis point over absorbable depth per basis point (model.md section 0).
 _FRAGILE: dict[str, Any] = {
-    "depth_scale": 1.2,
+    "depth_scale": 0.85,
+    "survival_slope": 0.065,
     "survival_floor": 0.12,
-    "engine_throughput": 0.03,
+    "engine_throughput": 0.04,
+    "value_arrival_s": 60.0,
+    "life_s": 4 * 86_400.0,
     "survival_noise_sd": 0.0,
     "contagion": 0.15,
     "spot_follow": 0.9,
     "spot_follow_s": 5.0,
     "crowd_share": 0.12,
     "volatility_scale": 0.7,
+    "volatility_sd": 0.2,
     "jumps_per_day": 0.0,
 }
 _QUIET: dict[str, Any] = {
@@ -109,8 +113,10 @@ SQUEEZE = Scenario(
 )
 DEPEG = Scenario(
     "depeg",
-    "the alternative collateral of one venue loses a third of its value",
-    _QUIET | {"depth_scale": 1.2},
+    "the alternative collateral of one venue loses four fifths of its value",
+    # Longs who entered lately and stand on that collateral: without them the depeg would only
+    # reach whoever is under water already, which after a rally is the shorts.
+    _QUIET | {"depth_scale": 1.2, "crowd_share": 0.15, "crowd_cross": True},
     depegs=(
         Depeg(
             venue="binance",
@@ -118,7 +124,7 @@ DEPEG = Scenario(
             fall_s=90.0,
             hold_s=600.0,
             rise_s=600.0,
-            depth=0.6,
+            depth=0.8,
             collateral_share=0.95,
         ),
     ),

@@ -72,3 +72,29 @@ def test_stress_cancels_the_makers_but_not_the_value_buyers(desk):
     ]
     assert ratios[0] < 0.3
     assert ratios[1] > 0.4
+
+
+def test_value_buyers_answer_a_displacement_without_showing_themselves(desk):
+    books = desk.books
+    anchor = books.centre.copy()
+    books.centre -= 400.0
+    thin = np.full(12, 0.05)
+    books.requote(anchor, thin, 1e9)
+    shown = books.levels_of(0)
+    limit = shown[0][90][0]
+    before = books.available(0, buy=False, limit=limit)
+    books.hide(anchor, 30.0)
+    assert books.levels_of(0) == shown
+    after = books.available(0, buy=False, limit=limit)
+    assert after > 1.5 * before
+    assert books.available(0, buy=True, limit=shown[1][90][0]) == sum(n for _, n in shown[1][:91])
+    assert books.take(0, buy=False, lots=10**12, limit=limit).lots == after
+
+
+def test_displayed_depth_near_the_touch_falls_with_the_makers_whatever_the_displacement(desk):
+    books = desk.books
+    calm = books.depth_usd(0, reach=0.01, bids=True)
+    anchor = books.centre.copy()
+    books.centre -= 400.0
+    books.requote(anchor, np.full(12, 0.05), 1e9)
+    assert books.depth_usd(0, reach=0.01, bids=True) < 0.15 * calm

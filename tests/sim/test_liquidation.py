@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 
 from monitor.sim.accounts import Kind
+from monitor.sim.market import Market
 from monitor.sim.rules import MICRO
+from monitor.sim.scenarios import scenario
 
 VENUES = ("binance", "bybit", "okx", "hyperliquid")
 
@@ -226,7 +229,36 @@ def record_index(desk, record):
 
 def keep_below(desk, row):
     """Money to take away so that equity stands at 90 % of maintenance."""
-    import numpy as np
 
     equity, maintenance = desk.accounts.margin(np.array([row]), desk.exchange.marks)
     return int(equity[0]) - int(maintenance[0]) * 9 // 10
+
+
+def test_one_accounts_margin_equals_that_of_the_whole_table():
+    market = Market(scenario("depeg"), seed=5, population=0.05)
+    for _ in range(100):
+        market.step()
+    accounts, marks = market.accounts, market.marks.mark
+    rows = np.nonzero(accounts.is_trader())[0]
+    equity, maintenance = accounts.margin(rows, marks)
+    assert accounts.haircut_ppm.any()
+    one = [accounts.margin_of(row, marks) for row in rows.tolist()]
+    assert one == list(zip(equity.tolist(), maintenance.tolist(), strict=True))
+
+
+def test_the_queue_of_deleveraging_serves_several_accounts_of_one_step(desk):
+    fund = desk.accounts.role(0, Kind.FUND)
+    desk.accounts.pay_in(fund, -int(desk.accounts.cash[fund]))
+    for _ in range(3):
+        desk.trader("binance", usd=1_000_000, leverage=20)
+    bold = desk.trader("binance", usd=1_500_000, leverage=20, side="short")
+    timid = desk.trader("binance", usd=2_000_000, leverage=2, side="short")
+    before = int(desk.accounts.lots[0, timid])
+    desk.move_mark("binance", -0.06)
+    records = desk.run(10.0)
+    assert len(records) == 3
+    assert all(r.adl == r.lots for r in records)
+    assert desk.accounts.kind[bold] == Kind.FREE
+    missing = sum(r.adl for r in records) * 2 // 3
+    assert int(desk.accounts.lots[0, timid]) - before == pytest.approx(missing * 0.75, rel=0.01)
+    assert not any(desk.imbalance())

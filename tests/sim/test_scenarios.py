@@ -54,9 +54,14 @@ def test_a_wick_moves_the_book_further_than_the_mark():
 def test_a_depeg_liquidates_on_its_venue_first():
     market = Market(scenario("depeg"), seed=1, population=1.0)
     by_venue = {v.name: 0.0 for v in market.venues}
+    sides = {"long": 0, "short": 0}
     for _ in range(160):
         for record in market.step().liquidations:
             by_venue[record.venue] += 1
+            sides[record.side] += 1
+    # Longs stand on that collateral, so their forced sales push prices down.
+    assert sides["long"] > 10 * sides["short"]
+    assert (market.log_price() < -0.002).all()
     assert by_venue["binance"] > 10
     assert by_venue["binance"] > 3 * max(n for v, n in by_venue.items() if v != "binance")
 
