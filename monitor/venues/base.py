@@ -493,7 +493,10 @@ class Codec(ABC):
 
 def is_positive(*numbers: float) -> bool:
     """Whether all are finite and above zero; NaN is not."""
-    return all(0.0 < number < inf for number in numbers)
+    for number in numbers:  # noqa: SIM110  (called for every trade; a generator takes twice as long)
+        if not 0.0 < number < inf:
+            return False
+    return True
 
 
 def is_ladder(tiers: Sequence[Tier]) -> bool:
