@@ -80,11 +80,11 @@ def decode_header(line: bytes) -> Header:
 
 def encode(record: Input) -> bytes:
     """The line of an input, with its line feed."""
+    if type(record) is Frame and b"\n" not in record.data:  # the hot path: half the time of a match
+        return b"F %d %s %s\n" % (record.at, record.feed.encode(), record.data)
     match record:
         case Frame(at, feed, data):
-            if b"\n" in data:
-                return b"B %d %s %s\n" % (at, feed.encode(), b64encode(data))
-            return b"F %d %s %s\n" % (at, feed.encode(), data)
+            return b"B %d %s %s\n" % (at, feed.encode(), b64encode(data))
         case Tick(at):
             return b"T %d\n" % at
         case Reply(at, venue, key, status, data):
