@@ -6,8 +6,10 @@ READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BENCH_READY := .venv-bench/.ready
 BENCH_INSTALL := .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check
+INTEROP_READY := .venv-interop/.ready
+INTEROP_INSTALL := .venv-interop/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo run test check format bench lock clean
+.PHONY: setup demo run test interop check format bench lock clean
 
 setup: $(READY)
 
@@ -25,6 +27,17 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+# Points ccxt, a client that nobody here wrote, at the simulated venues; in an environment of its
+# own, because nothing else here needs ccxt.
+interop: $(INTEROP_READY)
+	INTEROP=required .venv-interop/bin/pytest tests/interop
+
+$(INTEROP_READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv-interop
+	$(INTEROP_INSTALL) "pip>=25.1"
+	$(INTEROP_INSTALL) --constraint requirements.lock --editable . --group test --group interop
+	touch $@
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -53,7 +66,8 @@ $(BENCH_READY): pyproject.toml requirements.lock
 lock: $(READY)
 	$(INSTALL) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  --no-emit-index-url --group test --group check pyproject.toml --output-file requirements.lock
+	  --no-emit-index-url --group test --group check --group interop pyproject.toml \
+	  --output-file requirements.lock
 
 clean:
-	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-interop .pytest_cache .mypy_cache .ruff_cache .hypothesis
