@@ -17,13 +17,14 @@ import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 from msgspec import Struct
 
+from monitor import __version__
 from monitor.events import NS, Fetch, Reply
 from monitor.feeds.inbox import Inbox
 from monitor.venues.base import REPLY_BYTES_MAX, HttpSpec
 
 log = logging.getLogger(__name__)
 
-USER_AGENT: Final = "cascade-monitor (+https://pypi.org/project/cascade-monitor/)"
+USER_AGENT: Final = f"cascade-monitor/{__version__}"
 """Says who asks; some venues' firewalls refuse clients that do not."""
 
 FAILURES: Final = (
