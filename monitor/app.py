@@ -31,7 +31,7 @@ from websockets.exceptions import InvalidURI
 
 from monitor import __version__
 from monitor.config import Config, ConfigError, PipelineConfig
-from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Send
+from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Reply, Send
 from monitor.feeds.http import QUEUE_MAX, HttpFeed
 from monitor.feeds.inbox import Inbox
 from monitor.feeds.replay import JournalFiles
@@ -273,6 +273,18 @@ async def run(
     log.info("stopped", extra={"fields": fields})
 
 
+def check(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
+    """Build what `run` would, and start nothing.
+
+    Raises:
+        ConfigError: something cannot be built.
+    """
+    pipeline = Pipeline(pipeline_config(config, specifications, shard))
+    _producers(pipeline, Inbox(config.queue_length), clock())
+    if config.redis.url != "embedded":
+        RedisSink(config.redis, "check", Outbox(1, 1.0))
+
+
 def _producers(
     pipeline: Pipeline, inbox: Inbox, now: Callable[[], int]
 ) -> tuple[dict[str, WebSocketFeed], dict[str, HttpFeed]]:
@@ -396,18 +408,6 @@ class Replayed(Struct, frozen=True):
     summary: dict[str, Any]
 
 
-def check(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
-    """Build what `run` would, and start nothing.
-
-    Raises:
-        ConfigError: something cannot be built.
-    """
-    pipeline = Pipeline(pipeline_config(config, specifications, shard))
-    _producers(pipeline, Inbox(config.queue_length), clock())
-    if config.redis.url != "embedded":
-        RedisSink(config.redis, "check", Outbox(1, 1.0))
-
-
 async def replay(
     journals: Iterable[Path],
     config: Config,
@@ -437,9 +437,8 @@ async def replay(
     last = LastSeen()
     meter = Meter(header.pipeline.engine.tick_interval_ms / 1000)
     pump = Pump(pipeline, meter)
-    identity = msgspec.structs.replace(_identity(config, header.run, Shard()), shard="")
     sources = Sources(
-        identity=identity,
+        identity=_identity(config, header.run, Shard()),
         pipeline=pipeline,
         latest=Latest(),
         publish_interval_s=header.pipeline.engine.publish_interval_ms / 1000,
@@ -579,10 +578,18 @@ def import_recording(
     header = Header(VERSION, run_id, 0, first.at, SOFTWARE, effective)
     if out.is_dir():
         out = out / f"{run_id}{SUFFIX}"
-    counts = write_journal(out, header, chain([first], records))
+    listed: set[str] = set()
+
+    def noted() -> Iterator[Input]:
+        for record in chain([first], records):
+            if isinstance(record, Reply) and record.key.startswith(("instruments", "meta")):
+                listed.add(record.venue)
+            yield record
+
+    counts = write_journal(out, header, noted())
     return {
         "journal": str(out),
         "instruments": found,
-        "without_specification": unspecified(effective, sources, kind),
+        "without_specification": unspecified(effective, listed),
         "inputs": counts,
     }

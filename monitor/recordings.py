@@ -17,7 +17,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -53,7 +53,7 @@ class RecordingError(Exception):
 class Heard(Struct, frozen=True):
     """One thing a recording holds, before it is known which feed of ours it is.
 
-    `symbol` is set where the recording tells it apart from the message itself.
+    `url` is set for an HTTP answer and a connection, `connected` where one began or was lost.
     """
 
     at: int
@@ -129,7 +129,7 @@ def identify(heard: Heard) -> tuple[str | None, str | None]:
             if re.search(marks.socket, heard.url) or marks.key_of(heard.url):
                 return name, None
         elif match := re.match(marks.message, heard.data):
-            return name, match[1].decode().upper() if marks.upper else match[1].decode()
+            return name, match[1].decode()
     return None, None
 
 
@@ -158,14 +158,11 @@ def write_journal(out: Path, header: Header, records: Iterable[Input]) -> dict[s
     return dict(counts)
 
 
-def unspecified(config: PipelineConfig, files: Iterable[Path], kind: Format) -> list[str]:
-    """Instruments of a recording whose specification neither it nor the static table has."""
-    listed = {
-        venue
-        for heard in _read_all(kind, list(files))
-        if heard.url is not None and (venue := identify(heard)[0])
-        if (VENUES[venue].recorded.key_of(heard.url) or "").startswith(("instruments", "meta"))
-    }
+def unspecified(config: PipelineConfig, listed: Collection[str]) -> list[str]:
+    """Instruments of a recording whose specification neither it nor the static table has.
+
+    `listed` are the venues whose list of instruments the recording holds.
+    """
     known = {spec.name for spec in config.instruments}
     names = [f"{name}:{symbol}" for name, v in config.venues.items() for symbol in v.instruments]
     return [name for name in names if name not in known and name.partition(":")[0] not in listed]

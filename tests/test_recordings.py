@@ -12,7 +12,7 @@ import zstandard
 from monitor.config import PipelineConfig, parse_instruments
 from monitor.events import Frame, Lost, Opened, Reply, Tick
 from monitor.pipeline import Pipeline
-from monitor.recordings import RecordingError, inputs
+from monitor.recordings import RecordingError, inputs, unspecified
 from tests.builders import config, instrument
 
 MARK = (
@@ -87,6 +87,14 @@ def test_tardis_depth_snapshots_are_known_bare_and_wrapped(tmp_path, line):
     _, records = inputs("tardis", [file], pipeline_config())
     replies = [r for r in records if isinstance(r, Reply)]
     assert [(r.key, json.loads(r.data)["lastUpdateId"]) for r in replies] == [("depth:BTCUSDT", 1)]
+
+
+def test_symbols_without_a_specification_anywhere_are_named(tmp_path):
+    file = tmp_path / "r"
+    file.write_text(f"1700000000000000 {MARK}\n1700000000000001 {MARK.replace('BTC', 'DOGE')}\n")
+    effective, _ = inputs("hftbacktest", [file], pipeline_config())
+    assert unspecified(effective, set()) == ["binance:DOGEUSDT"]
+    assert unspecified(effective, {"binance"}) == []
 
 
 def test_a_long_pause_is_a_lost_connection_and_not_a_million_ticks(tmp_path):

@@ -187,7 +187,6 @@ class Meter:
     Attributes:
         steps: how long steps of the pipeline took, a sample of them.
         loop_lags: how late timers of the event loop fired.
-        batches: batches that the pump has begun.
     """
 
     def __init__(
@@ -199,7 +198,6 @@ class Meter:
         """`now` is in nanoseconds since the epoch, `clock` in seconds and never steps back."""
         self.steps = Histogram(STEP_BOUNDS_S)
         self.loop_lags = Histogram(LOOP_LAG_BOUNDS_S)
-        self.batches = 0
         self._tick_interval_s = tick_interval_s
         self._now = now
         self._clock = clock
@@ -210,7 +208,6 @@ class Meter:
 
     def advanced(self, at: int) -> None:
         """The pump took a batch of inputs, of which the oldest was received at `at` (ns)."""
-        self.batches += 1
         self._advanced = self._clock()
         self._lag_s = max(0.0, (self._now() - at) / NS)
 

@@ -129,13 +129,11 @@ class Recorded(Struct, frozen=True):
         socket: pattern of the socket addresses that carry this product line.
         message: pattern that matches the venue's messages and no other's; group 1 is the symbol.
         replies: patterns of HTTP addresses and the key of the `Fetch` they answer, with groups.
-        upper: whether the symbol in a message has to be upper-cased.
     """
 
     socket: str
     message: bytes
     replies: tuple[tuple[str, str], ...]
-    upper: bool = False
 
     def key_of(self, url: str) -> str | None:
         """The key of the `Fetch` that an address answers."""
@@ -175,7 +173,7 @@ class Request(Struct):
 
     fetch: Fetch
     every_ns: int | None
-    due_at: int | None
+    due_at: int
     failures: int = 0
 
 
@@ -191,9 +189,7 @@ class Requests:
 
     def once(self, fetch: Fetch, at: int) -> None:
         """Ask at `at`, until an answer comes."""
-        known = self._requests.get(fetch.key)
-        if known is None or known.due_at is None:
-            self._requests[fetch.key] = Request(fetch, None, at)
+        self._requests.setdefault(fetch.key, Request(fetch, None, at))
 
     def forget(self, key: str) -> None:
         """Do not ask again."""
@@ -203,7 +199,7 @@ class Requests:
         """What to ask at `at`; each is asked again if nothing comes back."""
         fetches = []
         for request in self._requests.values():
-            if request.due_at is not None and at >= request.due_at:
+            if at >= request.due_at:
                 request.due_at = at + int(REPLY_PATIENCE_S * NS)
                 fetches.append(request.fetch)
         return fetches
