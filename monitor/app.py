@@ -30,8 +30,8 @@ from rich.progress import Progress
 from websockets.exceptions import InvalidURI
 
 from monitor import __version__
-from monitor.config import Config, ConfigError, PipelineConfig
-from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Reply, Send
+from monitor.config import Config, ConfigError, PipelineConfig, RedisConfig
+from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Reply, Restored, Send
 from monitor.feeds.http import QUEUE_MAX, HttpFeed
 from monitor.feeds.inbox import Inbox
 from monitor.feeds.replay import JournalFiles
@@ -43,6 +43,7 @@ from monitor.pipeline import Pipeline
 from monitor.recordings import Format, unspecified, write_journal
 from monitor.recordings import inputs as recorded_inputs
 from monitor.sinks.embedded import Embedded
+from monitor.sinks.keep import Keeper
 from monitor.sinks.metrics import (
     Identity,
     Latest,
@@ -235,6 +236,7 @@ async def run(
         pipeline=pipeline,
         latest=Latest(),
         publish_interval_s=config.engine.publish_interval_ms / 1000,
+        venue_interval_s=config.engine.venue_interval_ms / 1000,
         now=now,
         meter=meter,
         feeds=feeds,
@@ -246,7 +248,11 @@ async def run(
     async with AsyncExitStack() as stack:
         if recorder is not None:
             stack.push_async_callback(asyncio.to_thread, recorder.close)
-        await stack.enter_async_context(_serving(config, sources, pump))
+        keeper = await stack.enter_async_context(_serving(config, sources, pump))
+        if keeper is not None:
+            assets = {a for venue in effective.venues.values() for a in venue.instruments.values()}
+            for asset, data in (await keeper.load(sorted(assets))).items():
+                await inbox.put(Restored(now(), asset, data))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(feed.run(), name=f"feed {name}") for name, feed in feeds.items()
@@ -257,6 +263,9 @@ async def run(
             ticking = ticker(inbox, config.engine.tick_interval_ms / speed, now)
             tasks.append(group.create_task(ticking, name="ticker"))
             tasks.append(group.create_task(watch_loop(meter), name="loop watch"))
+            if keeper is not None:
+                saving = _keep(keeper, pipeline, config.redis.save_interval_s, now)
+                tasks.append(group.create_task(saving, name="state keeper"))
             pumping = group.create_task(pump.run(inbox), name="pump")
             with suppress(TimeoutError):
                 async with asyncio.timeout(duration_s):
@@ -269,8 +278,26 @@ async def run(
             await asyncio.wait(tasks)
             pumping.cancel()
         pump.process(inbox.drain())
+        if keeper is not None:
+            for asset in pipeline.engine.assets:
+                if data := pipeline.engine.state(asset, now()):
+                    await keeper.save(asset, data)
     fields = {"digest": pipeline.digest, "inputs": sum(pipeline.inputs.values())}
     log.info("stopped", extra={"fields": fields})
+
+
+async def _keep(
+    keeper: Keeper, pipeline: Pipeline, interval_s: float, now: Callable[[], int]
+) -> None:
+    """Save one asset after the other, each once an interval, until cancelled."""
+    while True:
+        assets = list(pipeline.engine.assets)
+        for asset in assets:
+            await asyncio.sleep(interval_s / len(assets))
+            if data := pipeline.engine.state(asset, now()):
+                await keeper.save(asset, data)
+        if not assets:
+            await asyncio.sleep(interval_s)
 
 
 def check(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
@@ -357,12 +384,19 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterator[None]:
-    """Run the sinks around the pump; on the way out deliver what is pending."""
+async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterator[Keeper | None]:
+    """Run the sinks around the pump; on the way out deliver what is pending.
+
+    Yields what keeps the state for a warm restart; None without Redis.
+    """
     pump.takers.append(sources.latest)
+    keeper = None
     async with AsyncExitStack() as stack:
         if config.redis.enabled:
-            sink, outbox = await _redis(config, sources.identity.run, stack)
+            settings = await _redis_settings(config, stack)
+            keeper = Keeper(settings, sources.identity.run)
+            stack.push_async_callback(keeper.close)
+            sink, outbox = await _redis(settings, sources.identity.run, stack)
             sources = msgspec.structs.replace(
                 sources, sinks={"redis": sink}, outboxes={"redis": outbox}
             )
@@ -371,10 +405,11 @@ async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterato
             server = Server(config.http, sources, build_registry(sources))
             print(f"HTTP: {await server.start()}", file=sys.stderr)  # noqa: T201
             stack.push_async_callback(server.stop)
-        yield
+        yield keeper
 
 
-async def _redis(config: Config, run_id: str, stack: AsyncExitStack) -> tuple[RedisSink, Outbox]:
+async def _redis_settings(config: Config, stack: AsyncExitStack) -> RedisConfig:
+    """The settings with the address of a server that is there, started if it is our own."""
     settings = config.redis
     if settings.url == "embedded":
         embedded = Embedded(Path(config.state_directory) / "redis")
@@ -382,6 +417,12 @@ async def _redis(config: Config, run_id: str, stack: AsyncExitStack) -> tuple[Re
         print(f"Redis: {settings.url}", file=sys.stderr)  # noqa: T201  (asked for by people)
         stack.push_async_callback(embedded.stop)
         await stack.enter_async_context(_background(embedded.run(), "embedded redis"))
+    return settings
+
+
+async def _redis(
+    settings: RedisConfig, run_id: str, stack: AsyncExitStack
+) -> tuple[RedisSink, Outbox]:
     outbox = Outbox(settings.queue_length, settings.state_ttl_s)
     sink = RedisSink(settings, run_id, outbox)
     stack.push_async_callback(sink.close, DRAIN_S)
@@ -442,6 +483,7 @@ async def replay(
         pipeline=pipeline,
         latest=Latest(),
         publish_interval_s=header.pipeline.engine.publish_interval_ms / 1000,
+        venue_interval_s=header.pipeline.engine.venue_interval_ms / 1000,
         now=last.now,
     )
     stop = _stop_on_signals()

@@ -49,6 +49,8 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     tick_interval_ms: Milliseconds
     publish_interval_ms: Milliseconds
+    venue_interval_ms: Milliseconds
+    heatmap_row_interval_ms: Milliseconds
     status_interval_ms: Milliseconds
 
 
@@ -70,6 +72,8 @@ class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str
     state_ttl_s: Seconds
     stream_length: Count
+    heatmap_rows: Count
+    save_interval_s: Seconds
     queue_length: Count
     timeout_s: Seconds
 

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 Side: TypeAlias = Literal["long", "short"]
 Taker: TypeAlias = Literal["buy", "sell"]
+Direction: TypeAlias = Literal["down", "up"]
+"""Where a cascade would run: ``down`` liquidates longs, ``up`` shorts."""
 PriceKind: TypeAlias = Literal["bankruptcy", "fill", "order_limit", "mark", "unknown"]
 Completeness: TypeAlias = Literal["all", "sampled_1s", "partial", "tail_only"]
 Level: TypeAlias = tuple[float, float]
@@ -20,6 +22,9 @@ Level: TypeAlias = tuple[float, float]
 
 NS = 1_000_000_000
 """Nanoseconds in a second."""
+
+HORIZONS_S = (300, 900, 3600)
+"""Over which a probability is forecast, in seconds."""
 
 
 # ---------------------------------------------------------------------------------- inputs
@@ -64,7 +69,15 @@ class Tick(Struct, frozen=True, gc=False):
     at: int
 
 
-Input: TypeAlias = Frame | Reply | Opened | Lost | Tick
+class Restored(Struct, frozen=True, gc=False):
+    """What an earlier run knew of an asset, as `Engine.state` gave it."""
+
+    at: int
+    asset: str
+    data: bytes
+
+
+Input: TypeAlias = Frame | Reply | Opened | Lost | Tick | Restored
 
 
 # ----------------------------------------------------------------------------- instruments
@@ -236,6 +249,23 @@ class OpenInterest(Struct, frozen=True, gc=False):
     usd: float | None
 
 
+class Candle(Struct, frozen=True, gc=False):
+    """Trade prices of one past period that ended at `at`."""
+
+    at: int
+    low: float
+    high: float
+    close: float
+
+
+class Candles(Struct, frozen=True):
+    """Recent candles of `period_s` seconds, closed ones only, oldest first; told once a start."""
+
+    instrument: str
+    period_s: int
+    rows: list[Candle]
+
+
 class Silence(Struct, frozen=True, gc=False):
     """A stream that must not be quiet has been; `since` is None when it is heard again."""
 
@@ -264,6 +294,7 @@ Market: TypeAlias = (
     | MarkPrice
     | Funding
     | OpenInterest
+    | Candles
     | Silence
     | Rejected
 )
@@ -345,6 +376,63 @@ class Depth(Struct, frozen=True):
     missing: list[str]
 
 
+class AtRisk(Struct, frozen=True, gc=False):
+    """USD force-closed if the mark moved by `distance` (a ratio): longs down, shorts up."""
+
+    distance: float
+    long_usd: float
+    short_usd: float
+
+
+class Heatmap(Struct, frozen=True):
+    """A liquidation map. Bucket i holds ln prices from ``ln(first_price) + i * log_step`` on.
+
+    Attributes:
+        name: the asset, the venue or the instrument whose positions these are.
+        long_usd, short_usd: expected forced closes per bucket, valued at the bucket's price.
+        long_low, long_high, short_low, short_high: 80 % interval of each bucket.
+        scale_low, scale_high: 80 % band of a factor common to all buckets.
+        mark: mark price of the largest open interest.
+        coverage: share of open interest that stands on the map, 0 to 1.
+        heard: share of that whose opening was heard rather than assumed from history.
+        confidence: 0 to 1; freshness times coverage times what was heard and learnt.
+        provenance: ``warm_start`` while most of it is assumed.
+        venues: those whose positions are in it.
+        missing: instruments that should be and are not: their fuel is unknown, not zero.
+    """
+
+    name: str
+    first_price: float
+    log_step: float
+    n: int
+    long_usd: list[float]
+    short_usd: list[float]
+    long_low: list[float]
+    long_high: list[float]
+    short_low: list[float]
+    short_high: list[float]
+    scale_low: float
+    scale_high: float
+    mark: float
+    coverage: float
+    heard: float
+    confidence: float
+    provenance: Literal["warm_start", "heard"]
+    at_risk: list[AtRisk]
+    venues: list[str]
+    missing: list[str] = []
+
+
+class HeatmapRow(Struct, frozen=True):
+    """One row of the two-dimensional picture: a map near the mark, in whole USD."""
+
+    mark: float
+    first_price: float
+    log_step: float
+    long_usd: list[int]
+    short_usd: list[int]
+
+
 class InstrumentStatus(Struct, frozen=True):
     """Health of one instrument. Ages are seconds at `Message.at`, None when never heard."""
 
@@ -363,17 +451,24 @@ class Status(Struct, frozen=True):
     instruments: list[InstrumentStatus]
 
 
-Body: TypeAlias = Depth | Liquidation | Status
+Body: TypeAlias = Depth | Heatmap | HeatmapRow | Liquidation | Status
+Kind: TypeAlias = Literal["depth", "heatmap", "heatmap:log", "liquidations", "status"]
 
 
-class Message(Struct, frozen=True):
-    """What the engine publishes. `seq` counts from 1 without holes per (kind, asset).
+class Message(Struct, frozen=True, omit_defaults=True):
+    """What the engine publishes. `seq` counts from 1 without holes per (kind, asset, venue).
 
-    `asset` is empty for messages about the whole process.
+    `asset` is empty for messages about the whole process, `venue` for those about all venues.
     """
 
-    kind: Literal["depth", "liquidations", "status"]
+    kind: Kind
     asset: str
     seq: int
     at: int
     data: Body
+    venue: str = ""
+
+    @property
+    def topic(self) -> tuple[str, str, str]:
+        """What a later message of replaces this one, if it is state: kind, asset and venue."""
+        return self.kind, self.asset, self.venue

@@ -11,6 +11,7 @@ record a line, in the order in which the pipeline took the inputs:
     O <at> <feed>
     L <at> <feed> <reason>
     T <at>
+    S <at> <asset> <state of an earlier run in base64>
 
 `at` is in integer nanoseconds. Names contain no space. Nothing is interpreted when it is written.
 """
@@ -23,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from monitor.config import PipelineConfig
-from monitor.events import Frame, Input, Lost, Opened, Reply, Tick
+from monitor.events import Frame, Input, Lost, Opened, Reply, Restored, Tick
 
 VERSION: Final = 1
 SUFFIX: Final = ".journal.zst"
@@ -95,6 +96,8 @@ def encode(record: Input) -> bytes:
         case Lost(at, feed, reason):
             text = _SPACE.sub(" ", reason).encode()
             return b"L %d %s %s\n" % (at, feed.encode(), text)
+        case Restored(at, asset, data):
+            return b"S %d %s %s\n" % (at, asset.encode(), b64encode(data))
 
 
 def decode(line: bytes) -> Input:
@@ -123,6 +126,9 @@ def decode(line: bytes) -> Input:
             case b"L":
                 _, at, feed, reason = line.split(b" ", 3)
                 return Lost(int(at), feed.decode(), reason.decode())
+            case b"S":
+                _, at, asset, data = line.split(b" ", 3)
+                return Restored(int(at), asset.decode(), b64decode(data, validate=True))
     except ValueError as error:  # too few parts, not a number, not base64, not UTF-8
         raise JournalError(f"unreadable record {line[:60]!r}") from error
     raise JournalError(f"unknown record {line[:60]!r}")

@@ -26,6 +26,7 @@ from monitor.events import (
     Message,
     Opened,
     Reply,
+    Restored,
     Send,
     Tick,
 )
@@ -50,7 +51,9 @@ class Pipeline:
             name: VENUES[name](venue, config.instruments) for name, venue in config.venues.items()
         }
         self.engine = Engine(config.engine)
-        self.inputs: dict[type, int] = dict.fromkeys((Frame, Reply, Opened, Lost, Tick), 0)
+        self.inputs: dict[type, int] = dict.fromkeys(
+            (Frame, Reply, Opened, Lost, Tick, Restored), 0
+        )
         self.unrouted = 0
         self._by_feed = {feed.name: codec for codec in self.codecs.values() for feed in codec.feeds}
         self._hash = sha256()
@@ -90,6 +93,8 @@ class Pipeline:
                 codec = self._by_feed.get(feed)
                 out = codec.lost(feed, at) if codec else self._unrouted()
                 self._handle(at, out, messages, commands)
+            case Restored(at):
+                self._publish(at, record, messages, commands)
         for message in messages:
             self._hash.update(self._encoder.encode(message))
             self._hash.update(b"\n")
@@ -111,8 +116,8 @@ class Pipeline:
                 name: _instrument_summary(state) for name, state in engine.instruments.items()
             },
             "assets": {
-                asset: {"instruments": [state.spec.name for state in states]}
-                for asset, states in engine.assets.items()
+                name: {"instruments": [state.spec.name for state in asset.instruments]}
+                for name, asset in engine.assets.items()
             },
             "digest": self.digest,
         }
@@ -128,7 +133,7 @@ class Pipeline:
     def _publish(
         self,
         at: int,
-        event: Market | Opened | Lost | Tick,
+        event: Market | Opened | Lost | Tick | Restored,
         messages: list[Message],
         commands: list[Command],
     ) -> None:

@@ -40,6 +40,8 @@ def engine_config(**fields: int) -> EngineConfig:
     defaults = {
         "tick_interval_ms": 250,
         "publish_interval_ms": 1000,
+        "venue_interval_ms": 5000,
+        "heatmap_row_interval_ms": 10_000,
         "status_interval_ms": 5000,
     }
     return EngineConfig(**(defaults | fields))

@@ -36,8 +36,8 @@ from monitor.core.calibration import DEFAULT_PRIOR, Prior, ThrottleCorrection, W
 from monitor.core.grid import STEP
 from monitor.core.heatmap import Map, Parameters
 from monitor.core.margin import MarginTable, distances
-from monitor.core.pooling import BUCKET, Estimate, Snapshot, pooled
-from monitor.events import NS
+from monitor.core.pooling import BUCKET, Estimate, pooled
+from monitor.events import NS, Heatmap
 from monitor.sim.parameters import Variant
 
 Floats = NDArray[np.float64]
@@ -149,7 +149,7 @@ def _moment(tape: Tape, truth: Truth, estimates: list[Estimate], prior: Prior) -
     )
 
 
-def _buckets(snapshot: Snapshot, side: int) -> tuple[Floats, NDArray[np.int64]]:
+def _buckets(snapshot: Heatmap, side: int) -> tuple[Floats, NDArray[np.int64]]:
     """Edges, as log distance from the mark going outwards, and indices of the buckets between."""
     edges = log(snapshot.first_price / snapshot.mark) + WIDTH * np.arange(snapshot.n + 1)
     here = int(np.searchsorted(edges, 0.0, side="right")) - 1

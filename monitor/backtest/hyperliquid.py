@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backtest.heatmap import REACH, WIDTH, spearman, wasserstein
-from monitor.core.heatmap import Candle, Map, Parameters
-from monitor.events import NS, Instrument, Tier
+from monitor.core.heatmap import Map, Parameters
+from monitor.events import NS, Candle, Instrument, Tier
 
 Floats = NDArray[np.float64]
 

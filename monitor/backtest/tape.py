@@ -14,8 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from monitor.core.heatmap import Candle, Map
-from monitor.events import NS, Completeness, Instrument, Side, Taker, Tier
+from monitor.core.heatmap import Map
+from monitor.events import NS, Candle, Completeness, Instrument, Side, Taker, Tier
 from monitor.sim.chance import generator
 from monitor.sim.liquidation import Liquidation
 from monitor.sim.market import Market

@@ -129,7 +129,8 @@ class ThrottleCorrection:
     def restore(self, state: list[list[float]]) -> None:
         """Take over a saved state."""
         true, printed = state
-        assert len(true) == len(printed) == len(PRIOR_FACTORS), "checked by the caller's version"
+        if not len(true) == len(printed) == len(PRIOR_FACTORS):
+            raise ValueError(f"throttle correction of {len(true)} and {len(printed)} classes")
         self._true, self._printed = list(true), list(printed)
 
 

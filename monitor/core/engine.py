@@ -10,16 +10,23 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from monitor.config import EngineConfig
+from monitor.core.asset import Asset
+from monitor.core.calibration import ThrottleCorrection
 from monitor.core.depth import pooled_depth
 from monitor.core.instrument import InstrumentState
+from monitor.core.pooling import row_of
+from monitor.core.saved import StateError
 from monitor.events import (
     NS,
+    Body,
     BookDelta,
     BookSnapshot,
+    Candles,
     Desync,
     Funding,
     Gap,
     InstrumentStatus,
+    Kind,
     Liquidation,
     Listed,
     Lost,
@@ -29,6 +36,7 @@ from monitor.events import (
     Opened,
     OpenInterest,
     Rejected,
+    Restored,
     Silence,
     Status,
     Syncing,
@@ -43,6 +51,9 @@ MS_NS: Final = 1_000_000
 
 DELAY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Bounds of the histogram of receive time less venue time."""
+
+ROW_REACH: Final = 0.15
+"""Log distance from the mark that a row of the two-dimensional picture covers."""
 
 _NOTHING: Final[Result] = []
 
@@ -70,25 +81,29 @@ class Engine:
 
     Attributes:
         instruments: state by instrument name.
-        assets: states by asset, in the order in which they were listed.
+        assets: by name, in the order in which they were first listed.
         events: how many events of each type came.
         rejected: refusals by (venue, reason).
         gaps: sequence breaks by venue.
+        refused: saved states that could not be used, by instrument or asset, and why.
     """
 
     def __init__(self, config: EngineConfig) -> None:
         self.instruments: dict[str, InstrumentState] = {}
-        self.assets: dict[str, list[InstrumentState]] = {}
+        self.assets: dict[str, Asset] = {}
         self.connected: dict[str, bool] = {}
         self.events: Counter[type] = Counter()
         self.rejected: Counter[tuple[str, str]] = Counter()
         self.gaps: Counter[str] = Counter()
         self.delays: dict[str, Delays] = {}
+        self.refused: dict[str, str] = {}
+        self._correction = ThrottleCorrection()
         self._publish_ns = config.publish_interval_ms * MS_NS
         self._status_ns = config.status_interval_ms * MS_NS
-        self._published = 0
-        self._reported = 0
-        self._sequence: Counter[tuple[str, str]] = Counter()
+        self._venue_ns = config.venue_interval_ms * MS_NS
+        self._row_ns = config.heatmap_row_interval_ms * MS_NS
+        self._last: Counter[str] = Counter()
+        self._sequence: Counter[tuple[str, str, str]] = Counter()
         self._of_instrument: dict[type, Callable[[int, InstrumentState, Any], Result]] = {
             BookDelta: self._on_delta,
             BookSnapshot: self._on_snapshot,
@@ -96,6 +111,7 @@ class Engine:
             MarkPrice: self._on_mark,
             Funding: self._on_funding,
             OpenInterest: self._on_open_interest,
+            Candles: self._on_candles,
             Liquidation: self._on_liquidation,
             Transfer: self._on_transfer,
             Gap: self._on_gap,
@@ -108,9 +124,10 @@ class Engine:
             Opened: self._on_opened,
             Lost: self._on_lost,
             Tick: self._on_tick,
+            Restored: self._on_restored,
         }
 
-    def process(self, at: int, event: Market | Opened | Lost | Tick) -> Result:
+    def process(self, at: int, event: Market | Opened | Lost | Tick | Restored) -> Result:
         """Take one event received at `at` (ns) and return what is to be published.
 
         An event of an instrument whose specification is not known (its list came damaged, or has
@@ -142,7 +159,9 @@ class Engine:
         )
         return self._broken(state, reason) if reason else _NOTHING
 
-    def _on_gap(self, _at: int, state: InstrumentState, event: Gap) -> Result:
+    def _on_gap(self, at: int, state: InstrumentState, event: Gap) -> Result:
+        if event.reason == "feed_lost" and state.map is not None:
+            state.map.lost(at)
         if state.book.state == "synced" and event.reason != "feed_lost":
             state.book.gaps += 1
             self.gaps[state.spec.venue] += 1
@@ -166,6 +185,8 @@ class Engine:
         state.trades += 1
         state.last_price = event.price
         state.flow.add(at, event.price * event.quantity, event.taker)
+        if state.map is not None:
+            state.map.traded(at, event.price, event.quantity, event.taker)
         self._delay(state.spec.venue, at, event.sent_at)
         return _NOTHING
 
@@ -176,6 +197,8 @@ class Engine:
     def _on_mark(self, at: int, state: InstrumentState, event: MarkPrice) -> Result:
         if event.mark is not None:
             state.mark, state.mark_at = event.mark, at
+            if state.map is not None:
+                state.map.mark(at, event.mark)
         if event.index is not None:
             state.index = event.index
         self._delay(state.spec.venue, at, event.sent_at)
@@ -186,6 +209,12 @@ class Engine:
         return _NOTHING
 
     def _on_open_interest(self, at: int, state: InstrumentState, event: OpenInterest) -> Result:
+        if state.map is not None:
+            glitches = state.map.glitches
+            state.map.open_interest(at, event.base)
+            if state.map.glitches > glitches:
+                self.rejected[state.spec.venue, "open_interest_jump"] += 1
+                return _NOTHING
         state.open_interest_base, state.open_interest_at = event.base, at
         price = state.price(at)
         if event.usd is not None:
@@ -197,28 +226,45 @@ class Engine:
     def _on_liquidation(self, at: int, state: InstrumentState, event: Liquidation) -> Result:
         state.liquidated_usd[event.side] += event.usd
         state.liquidations += 1
+        if state.map is not None:
+            state.map.liquidation(at, event.side, event.usd, event.completeness)
         return [self._message("liquidations", state.spec.asset, at, event)]
+
+    def _on_candles(self, _at: int, state: InstrumentState, event: Candles) -> Result:
+        state.candles = event.rows
+        if state.map is not None:
+            state.map.history(event.rows)
+        return _NOTHING
 
     # ------------------------------------------------------------------------------- health
 
-    def _on_listed(self, _at: int, event: Listed) -> Result:
+    def _on_listed(self, at: int, event: Listed) -> Result:
         spec = event.instrument
-        known = self.instruments.get(spec.name)
-        if known is not None:
-            known.respecify(spec)
-            return _NOTHING
-        state = InstrumentState(spec)
-        self.instruments[spec.name] = state
-        self.assets.setdefault(spec.asset, []).append(state)
-        self.delays.setdefault(spec.venue, Delays())
+        state = self.instruments.get(spec.name)
+        if state is not None:
+            state.respecify(spec)
+        else:
+            state = self.instruments[spec.name] = InstrumentState(spec)
+            self._asset(spec.asset).add(state)
+            self.delays.setdefault(spec.venue, Delays())
+        reason = self.assets[spec.asset].specify(at, state)
+        if reason is not None:
+            self.refused[spec.name] = reason
         return _NOTHING
 
-    def _on_silence(self, _at: int, event: Silence) -> Result:
+    def _asset(self, name: str) -> Asset:
+        if name not in self.assets:
+            self.assets[name] = Asset(name, self._correction)
+        return self.assets[name]
+
+    def _on_silence(self, at: int, event: Silence) -> Result:
         state = self.instruments.get(event.instrument)
         if state is None:
             return _NOTHING
         if event.since is None:
             state.silent.pop(event.channel, None)
+            if state.map is not None:
+                state.map.lost(at)
         else:
             state.silent[event.channel] = event.since
         if event.channel == "book":
@@ -237,6 +283,19 @@ class Engine:
         self.connected[event.feed] = False
         return _NOTHING
 
+    # --------------------------------------------------------------------------- warm restart
+
+    def state(self, asset: str, at: int) -> bytes:
+        """What another process needs to go on with an asset; empty while nothing is known."""
+        return self.assets[asset].state(at) if asset in self.assets else b""
+
+    def _on_restored(self, at: int, event: Restored) -> Result:
+        try:
+            self.refused.update(self._asset(event.asset).resume(at, event.data))
+        except StateError as problem:
+            self.refused[event.asset] = str(problem)
+        return _NOTHING
+
     # --------------------------------------------------------------------------- publishing
 
     def _on_tick(self, at: int, _event: Tick) -> Result:
@@ -246,16 +305,39 @@ class Engine:
             if reason:
                 result += self._broken(state, reason)
             state.volatility.sample(at, *state.quote(at))
-        if at // self._publish_ns != self._published:
-            self._published = at // self._publish_ns
-            for asset, states in self.assets.items():
-                depth = pooled_depth(states)
+            if state.map is not None:
+                state.map.advance(at)
+        if self._is_due("asset", at, self._publish_ns):
+            venues_due = self._is_due("venue", at, self._venue_ns)
+            row_due = self._is_due("row", at, self._row_ns)
+            for asset in self.assets.values():
+                depth = pooled_depth(asset.instruments)
                 if depth is not None:
-                    result.append(self._message("depth", asset, at, depth))
-        if at // self._status_ns != self._reported:
-            self._reported = at // self._status_ns
+                    result.append(self._message("depth", asset.name, at, depth))
+                result += self._heatmaps(at, asset, venues=venues_due, row=row_due)
+        if self._is_due("status", at, self._status_ns):
             result.append(self._message("status", "", at, self.status(at)))
         return result
+
+    def _heatmaps(self, at: int, asset: Asset, *, venues: bool, row: bool) -> Result:
+        heatmap, by_venue = asset.heatmaps(at, venues=venues)
+        if heatmap is None:
+            return []
+        result: Result = [self._message("heatmap", asset.name, at, heatmap)]
+        for venue, own in by_venue.items():
+            result.append(self._message("heatmap", asset.name, at, own, venue))
+        if row:
+            picture = row_of(heatmap, ROW_REACH)
+            result.append(self._message("heatmap:log", asset.name, at, picture))
+        return result
+
+    def _is_due(self, what: str, at: int, interval_ns: int) -> bool:
+        """Whether a multiple of the interval has passed since this was last asked."""
+        number = at // interval_ns
+        if number == self._last[what]:
+            return False
+        self._last[what] = number
+        return True
 
     def status(self, at: int) -> Status:
         """Health of everything heard, at a time in ns."""
@@ -274,9 +356,9 @@ class Engine:
             ],
         )
 
-    def _message(self, kind: Any, asset: str, at: int, data: Any) -> Message:  # noqa: ANN401
-        self._sequence[kind, asset] += 1
-        return Message(kind, asset, self._sequence[kind, asset], at, data)
+    def _message(self, kind: Kind, asset: str, at: int, data: Body, venue: str = "") -> Message:
+        self._sequence[kind, asset, venue] += 1
+        return Message(kind, asset, self._sequence[kind, asset, venue], at, data, venue)
 
     def _delay(self, venue: str, at: int, sent_at: int) -> None:
         if sent_at:

@@ -42,19 +42,19 @@ from monitor.core.calibration import (
 )
 from monitor.core.grid import STEP, Cohorts, Ledger, bin_of, mirrored
 from monitor.core.margin import MarginTable, distances, first_closes
-from monitor.core.pooling import BUCKET, BUCKETS, Estimate, Snapshot, published
+from monitor.core.pooling import BUCKET, BUCKETS, Estimate, published
 from monitor.core.saved import (
     STATE_VERSION,
     Prints,
     SavedSide,
     State,
     StateError,
-    decoded,
-    encoded,
+    packed,
     revived,
     revived_prints,
+    unpacked,
 )
-from monitor.events import NS, Completeness, Instrument, Side, Taker
+from monitor.events import NS, Candle, Completeness, Heatmap, Instrument, Side, Taker
 
 Floats = NDArray[np.float64]
 
@@ -119,15 +119,6 @@ class Parameters(Struct, frozen=True):
         return float((density * size * size).sum() / (density * size).sum())
 
 
-class Candle(Struct, frozen=True, gc=False):
-    """Prices of one past period that ended at `at`."""
-
-    at: int
-    low: float
-    high: float
-    close: float
-
-
 class Map:
     """Where one instrument's leverage would be force-closed; see the module docstring."""
 
@@ -179,8 +170,13 @@ class Map:
         self._read_at = 0
         self._has_prints = 0
         self._profile: dict[int, float] = {}
+        self._away_since = 0
         self.glitches = 0
         """Readings of open interest that were refused."""
+        self.expected_usd = [0.0, 0.0]
+        """Forced closes that the map expected where the mark passed, by side, where prints are
+        heard; and `observed_usd` those printed, corrected for throttling."""
+        self.observed_usd = [0.0, 0.0]
 
     # -------------------------------------------------------------------------------- inputs
 
@@ -251,8 +247,14 @@ class Map:
             prints.recent[:] = 0.0
 
     def history(self, candles: Sequence[Candle]) -> None:
-        """Recent candles, oldest first, for a warm start; a map that has heard much ignores it."""
+        """Recent candles, oldest first: the past of a new map, what a resumed one has missed.
+
+        A map that has heard much already ignores them.
+        """
         assert len(candles) <= CANDLES_MAX, len(candles)
+        if self.cohorts is not None and self._away_since:
+            self._catch_up(candles)
+            return
         heard = 1.0 - min(p.warm for p in self._prints)
         if self.cohorts is not None and heard > 0.05:
             return
@@ -260,6 +262,25 @@ class Map:
         if self.cohorts is not None:
             self.cohorts = None
             self._start(self._interest_at)
+
+    def _catch_up(self, candles: Sequence[Candle]) -> None:
+        """Consume what the price passed between the saved state and now; teaches nothing."""
+        now, at = self.mark_price, self._mark_at
+        for candle in candles:
+            if candle.at > self._away_since:
+                self.mark(at, candle.low)
+                self.mark(at, candle.high)
+        self.mark(at, now)
+        self._away_since = 0
+        self.lost(at)
+
+    def respecify(self, instrument: Instrument) -> None:
+        """Take over changed margin tiers: positions stay where they are, new ones follow them."""
+        self.instrument, self.table = instrument, MarginTable(instrument)
+        if self.cohorts is not None:
+            for side, cohorts in enumerate(self.cohorts):
+                shift, cohorts.first_share, cohorts.relief = self._rules(side)
+                cohorts.shift = np.append(shift, cohorts.shift[-1])
 
     def advance(self, at: int) -> None:
         """Time passed; settles open interest and calibrates once an interval."""
@@ -279,6 +300,25 @@ class Map:
         """Warm start from open interest and candles, once both a mark and a reading are known."""
         if self.cohorts is not None or self.interest <= 0.0 or self.mark_price <= 0.0:
             return
+        made = []
+        for side in (0, 1):
+            shift, first_share, relief = self._rules(side)
+            now = _seen(side, self._bin)
+            cohorts = Cohorts(shift, first_share=first_share, relief=relief, at=now)
+            self._seed(cohorts, side, at)
+            self._prints[side].warm = 1.0
+            made.append(cohorts)
+        self.cohorts = (made[0], made[1])
+        self._settled, self._settled_at, self._read_at = self.interest, at, at
+        self._low = self._high = self._bin
+        self._profile, self._bought = {}, 0.0
+
+    def _rules(self, side: int) -> tuple[NDArray[np.int64], float, int]:
+        """What the margin table makes of one side at this price; sets its mix of leverage.
+
+        Returns the bins between entry and liquidation per node (negative: not allowed), the share
+        of a position that is closed first, and by how many bins the rest then stands deeper.
+        """
         p, price = self.parameters, self.mark_price
         z = np.linspace(-1.5, 1.5, 7)
         # Sizes weighted by notional: a lognormal shifted by sigma squared.
@@ -290,25 +330,13 @@ class Map:
         rest = float((weight * (1.0 - share)).sum())
         deeper = float((weight * (1.0 - share) * relief).sum()) / max(rest, 1e-9)
         leverage = np.array(self.prior.leverage)
-        made = []
-        for index, side in enumerate(_SIDES):
-            away = distances(self.table, side, leverage, price=price, position_usd=p.typical_usd)
-            shift = np.where(np.isfinite(away), np.rint(away / STEP), -1.0).astype(np.int64)
-            cohorts = Cohorts(
-                shift,
-                first_share=1.0 - rest,
-                relief=round(deeper / STEP),
-                at=_seen(index, self._bin),
-            )
-            self._mix[index] = np.where(shift >= 0, np.array(self.prior.mix[index]), 0.0)
-            self._mix[index] /= self._mix[index].sum()
-            self._seed(cohorts, index, at)
-            self._prints[index].warm = 1.0
-            made.append(cohorts)
-        self.cohorts = (made[0], made[1])
-        self._settled, self._settled_at, self._read_at = self.interest, at, at
-        self._low = self._high = self._bin
-        self._profile, self._bought = {}, 0.0
+        away = distances(
+            self.table, _SIDES[side], leverage, price=price, position_usd=p.typical_usd
+        )
+        shift = np.where(np.isfinite(away), np.rint(away / STEP), -1.0).astype(np.int64)
+        mix = np.where(shift >= 0, np.array(self.prior.mix[side]), 0.0)
+        self._mix[side] = mix / mix.sum()
+        return shift, 1.0 - rest, round(deeper / STEP)
 
     def _seed(self, cohorts: Cohorts, side: int, at: int) -> None:
         """Open interest spread over the past at its turnover, less what the past has burnt."""
@@ -467,6 +495,9 @@ class Map:
         prints = self._prints[side]
         typical = self._print_usd / self._print_count
         swept = prints.exposure.any()
+        if self._has_prints:
+            self.expected_usd[side] += float((self.weights.mean(side) * prints.exposure).sum())
+            self.observed_usd[side] += prints.seen
         if self._has_prints and (swept or (prints.seen > 0 and prints.late > 0)):
             by = prints.exposure if swept else prints.recent
             # A window whose every second was occupied is censored: half the weight (A3).
@@ -592,7 +623,7 @@ class Map:
         spread = (w * scale) ** 2 * (cells * cells * variance[:, None]).sum(axis=0)
         return blended, spread
 
-    def snapshot(self, at: int) -> Snapshot | None:
+    def snapshot(self, at: int) -> Heatmap | None:
         """What to publish for this instrument."""
         estimate = self.estimate(at)
         return None if estimate is None else published(estimate, [self.instrument.venue])
@@ -657,7 +688,7 @@ class Map:
             sides=sides,
             weights=self.weights.state(),
         )
-        return encoded(state)
+        return packed(state)
 
     def resume(self, data: bytes) -> None:
         """Take over a saved state of the same instrument, in place of whatever was known.
@@ -666,7 +697,7 @@ class Map:
             StateError: it is corrupt, of another version, instrument or set of nodes. The map is
                 unchanged then, and starts anew from history.
         """
-        state = decoded(data)
+        state = unpacked(data, State)
         if state.version != STATE_VERSION:
             raise StateError(f"state version {state.version}, expected {STATE_VERSION}")
         if state.instrument != self.instrument.name or state.kind != self.table.kind:
@@ -690,6 +721,7 @@ class Map:
             setattr(self, name, value)
         self.cohorts, self._prints = (cohorts[0], cohorts[1]), (prints[0], prints[1])
         self._blend, self._profile = blend, state.profile
+        self._away_since = self._mark_at
         for side in (0, 1):
             allowed = self.cohorts[side].shift[:-1] >= 0
             self._mix[side] = np.where(allowed, np.array(self.prior.mix[side]), 0.0)

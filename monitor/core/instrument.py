@@ -5,7 +5,8 @@ from itertools import islice
 from math import log, sqrt
 
 from monitor.core.book import Book
-from monitor.events import NS, Funding, Instrument, Side, Taker
+from monitor.core.heatmap import Map
+from monitor.events import NS, Candle, Funding, Instrument, Side, Taker
 
 FLOW_SECONDS = 300
 """How far back taker flow is kept."""
@@ -89,6 +90,7 @@ class InstrumentState:
         self.open_interest_base: float | None = None
         self.open_interest_usd: float | None = None
         self.open_interest_at = 0
+        self.candles: list[Candle] = []
         self.last_price: float | None = None
         self.trades = 0
         self.transfers = 0
@@ -97,6 +99,7 @@ class InstrumentState:
         self.liquidated_usd: dict[Side, float] = {"long": 0.0, "short": 0.0}
         self.liquidations = 0
         self.silent: dict[str, int] = {}
+        self.map: Map | None = None
 
     def respecify(self, spec: Instrument) -> None:
         """Take over a changed specification; another tick or contract size voids the book."""
@@ -105,6 +108,17 @@ class InstrumentState:
             self.book = Book(spec.tick)
             self.book.gaps, self.book.resyncs = gaps, resyncs
         self.spec = spec
+
+    def tell(self) -> None:
+        """Tell a new map what was heard before it came."""
+        if self.map is None:
+            return
+        if self.mark is not None:
+            self.map.mark(self.mark_at, self.mark)
+        if self.open_interest_base is not None:
+            self.map.open_interest(self.open_interest_at, self.open_interest_base)
+        if self.candles:
+            self.map.history(self.candles)
 
     def quote(self, at: int) -> tuple[float | None, str]:
         """The mark price while it is fresh at `at` (ns), else the mid price; and which it is."""

@@ -1,12 +1,12 @@
 """What is published of the maps: buckets, intervals, cumulative figures, and the asset's pool.
 
 `Estimate` is what one map believes, with its moments; `pooled` adds estimates up, `published` turns
-one into a `Snapshot`. Nothing here remembers anything.
+one into a `Heatmap`. Nothing here remembers anything.
 """
 
 from collections.abc import Sequence
-from math import exp, log
-from typing import Final, Literal
+from math import ceil, exp, floor, log
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from monitor.core.calibration import interval
 from monitor.core.grid import STEP, price_of
+from monitor.events import AtRisk, Heatmap, HeatmapRow
 
 Floats = NDArray[np.float64]
-Provenance = Literal["warm_start", "heard"]
 
 BUCKET: Final = 5
 """Bins per published bucket: 25 bp. Buckets begin at multiples of it, on every venue alike."""
@@ -26,49 +26,6 @@ BUCKETS: Final = 260
 
 BANDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Distances from the mark for the cumulative figures (design.md 7)."""
-
-
-class AtRisk(Struct, frozen=True, gc=False):
-    """USD force-closed if the mark moved by `distance` (a ratio): longs down, shorts up."""
-
-    distance: float
-    long_usd: float
-    short_usd: float
-
-
-class Snapshot(Struct, frozen=True):
-    """A published map. Bucket i holds ln prices from ``ln(first_price) + i * log_step`` on.
-
-    Attributes:
-        long_usd, short_usd: expected forced closes per bucket, valued at the bucket's price.
-        long_low, long_high, short_low, short_high: 80 % interval of each bucket.
-        scale_low, scale_high: 80 % band of a factor common to all buckets.
-        coverage: share of open interest that stands on the map, 0 to 1.
-        heard: share of that whose opening was heard rather than assumed from history.
-        confidence: 0 to 1; freshness times coverage times what was heard and learnt.
-        provenance: ``warm_start`` while most of it is assumed.
-    """
-
-    name: str
-    at: int
-    first_price: float
-    log_step: float
-    n: int
-    long_usd: list[float]
-    short_usd: list[float]
-    long_low: list[float]
-    long_high: list[float]
-    short_low: list[float]
-    short_high: list[float]
-    scale_low: float
-    scale_high: float
-    mark: float
-    coverage: float
-    heard: float
-    confidence: float
-    provenance: Provenance
-    at_risk: list[AtRisk]
-    venues: list[str]
 
 
 class Estimate(Struct, frozen=True):
@@ -88,12 +45,15 @@ class Estimate(Struct, frozen=True):
     level_sd: float
 
 
-def pooled(asset: str, estimates: Sequence[Estimate], *, by: str = "distance") -> Snapshot | None:
-    """The asset's map: its instruments' maps added up; None without any.
+def pooled(
+    name: str, estimates: Sequence[Estimate], *, missing: Sequence[str] = (), by: str = "distance"
+) -> Heatmap | None:
+    """The map of an asset or a venue: its instruments' maps added up; None without any.
 
     ``distance`` moves every map so that the marks agree: the shock that liquidates is a move of
     each venue's own mark. ``price`` adds at equal prices, for instruments whose basis is real.
-    The mark of the largest open interest is the reference.
+    The mark of the largest open interest is the reference. Instruments that are `missing` take
+    their share of the confidence away, each the same, since their size is not known.
     """
     if not estimates:
         return None
@@ -114,7 +74,7 @@ def pooled(asset: str, estimates: Sequence[Estimate], *, by: str = "distance") -
         return float(sum(getattr(e, name) * e.open_interest_usd for e in estimates) / interest)
 
     together = Estimate(
-        name=asset,
+        name=name,
         at=max(e.at for e in estimates),
         first=largest.first,
         usd=usd,
@@ -124,10 +84,11 @@ def pooled(asset: str, estimates: Sequence[Estimate], *, by: str = "distance") -
         open_interest_usd=interest,
         coverage=mean("coverage"),
         heard=mean("heard"),
-        confidence=mean("confidence"),
+        confidence=mean("confidence") * len(estimates) / (len(estimates) + len(missing)),
         level_sd=mean("level_sd"),
     )
-    return published(together, [e.name.partition(":")[0] for e in estimates])
+    venues = dict.fromkeys(e.name.partition(":")[0] for e in estimates)
+    return published(together, list(venues), missing)
 
 
 def _shifted(values: Floats, offset: float) -> Floats:
@@ -145,13 +106,12 @@ def _shifted(values: Floats, offset: float) -> Floats:
     return moved
 
 
-def published(e: Estimate, venues: list[str]) -> Snapshot:
+def published(e: Estimate, venues: list[str], missing: Sequence[str] = ()) -> Heatmap:
     """An estimate in the form that is published: rounded to cents, intervals, bands."""
     low, high = interval(e.usd, e.variance + e.systematic**2)
     scale = exp(1.2816 * e.level_sd)
-    return Snapshot(
+    return Heatmap(
         name=e.name,
-        at=e.at,
         first_price=price_of(e.first),
         log_step=BUCKET * STEP,
         n=BUCKETS,
@@ -170,6 +130,21 @@ def published(e: Estimate, venues: list[str]) -> Snapshot:
         provenance="heard" if e.heard > 0.5 else "warm_start",
         at_risk=_at_risk(e),
         venues=venues,
+        missing=list(missing),
+    )
+
+
+def row_of(heatmap: Heatmap, reach: float) -> HeatmapRow:
+    """The part of a map within a log distance of the mark, for the two-dimensional picture."""
+    middle = floor(log(heatmap.mark / heatmap.first_price) / heatmap.log_step)
+    half = ceil(reach / heatmap.log_step)
+    low, high = max(0, middle - half), min(heatmap.n, middle + half + 1)
+    return HeatmapRow(
+        mark=heatmap.mark,
+        first_price=heatmap.first_price * exp(low * heatmap.log_step),
+        log_step=heatmap.log_step,
+        long_usd=[round(usd) for usd in heatmap.long_usd[low:high]],
+        short_usd=[round(usd) for usd in heatmap.short_usd[low:high]],
     )
 
 

@@ -31,9 +31,21 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 
 from monitor.core.engine import DELAY_BOUNDS_S
 from monitor.core.instrument import InstrumentState
-from monitor.events import NS, Depth, Frame, Input, Lost, Message, Opened, Reply, Tick
+from monitor.events import (
+    NS,
+    Depth,
+    Frame,
+    Heatmap,
+    Input,
+    Lost,
+    Message,
+    Opened,
+    Reply,
+    Restored,
+    Tick,
+)
 from monitor.pipeline import Pipeline
-from monitor.sinks.outbox import Outbox
+from monitor.sinks.outbox import STATE_KINDS, Outbox
 from monitor.venues.base import REASONS, Stream
 
 BANDS: Final = {
@@ -75,6 +87,7 @@ INPUT_KINDS: Final[Mapping[type, str]] = {
     Opened: "opened",
     Lost: "lost",
     Tick: "tick",
+    Restored: "restored",
 }
 
 CARRIERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -251,20 +264,20 @@ async def watch_loop(meter: Meter, interval_s: float = 0.1) -> None:
 
 
 class Latest:
-    """The newest message of each kind and asset, as far as metrics need it.
+    """The newest message of each kind, asset and venue: what metrics and the API show.
 
-    Bounded by the kinds times the configured assets.
+    Bounded by the kinds times the configured assets and venues.
     """
 
     def __init__(self) -> None:
-        self.sequences: dict[tuple[str, str], int] = {}
-        self.depths: dict[str, tuple[int, Depth]] = {}
+        self.sequences: dict[tuple[str, str, str], int] = {}
+        self.states: dict[tuple[str, str, str], Message] = {}
 
     def put(self, message: Message) -> None:
         """Take note of a message. Never waits."""
-        self.sequences[message.kind, message.asset] = message.seq
-        if isinstance(message.data, Depth):
-            self.depths[message.asset] = (message.at, message.data)
+        self.sequences[message.topic] = message.seq
+        if message.kind in STATE_KINDS:
+            self.states[message.topic] = message
 
 
 class Sources(Struct, frozen=True, kw_only=True):
@@ -272,6 +285,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     Attributes:
         publish_interval_s: how often a snapshot of each asset is published.
+        venue_interval_s: how often that of each venue is.
         now: nanoseconds since the epoch, in a replay the time of its last input.
         feeds: by the name of their `FeedSpec`.
         https: by venue.
@@ -284,6 +298,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     latest: Latest
     publish_interval_s: float
+    venue_interval_s: float = 5.0
     now: Callable[[], int] = time.time_ns
     meter: Meter | None = None
     feeds: Mapping[str, Feed] = {}
@@ -398,6 +413,38 @@ _COMPLETE = _gauge(
     "direction",
     "band",
 )
+_AT_RISK = _gauge(
+    "at_risk_usd",
+    "USD force-closed if the mark moved by the band: longs down, shorts up; an estimate.",
+    "asset",
+    "direction",
+    "band",
+)
+_COVERAGE = _gauge(
+    "coverage_ratio", "Share of the open interest that stands on the liquidation map.", "asset"
+)
+_MAP_CONFIDENCE = _gauge(
+    "heatmap_confidence_ratio",
+    "How far the liquidation map can be trusted: fresh, covered, heard and calibrated.",
+    "asset",
+)
+_EXPECTED = _counter(
+    "expected_liquidations_usd",
+    "Forced closes that the map expected where the mark passed; of venues that print theirs.",
+    "venue",
+    "asset",
+    "side",
+)
+_OBSERVED = _counter(
+    "observed_liquidations_usd",
+    "Forced closes printed by these venues, corrected for throttled feeds.",
+    "venue",
+    "asset",
+    "side",
+)
+_STATE_REFUSED = _gauge(
+    "state_refused", "Saved states that could not be used at the start, by instrument or asset."
+)
 _OPEN_INTEREST = _gauge("open_interest_usd", "One-sided open interest.", "venue", "asset")
 _FUNDING = _gauge(
     "funding_rate_ratio", "Funding rate per 8 hours, positive when longs pay.", "venue", "asset"
@@ -502,6 +549,7 @@ class Collector:
         yield from _http_rows(view)
         yield from _book_rows(view)
         yield from _depth_rows(view)
+        yield from _heatmap_rows(view)
         yield from _market_rows(view)
         yield from _engine_rows(view)
         yield from _sink_rows(view)
@@ -582,11 +630,25 @@ class View:
 
     def depth(self, asset: str) -> Depth | None:
         """The last published depth of an asset, unless it is old or no book is synced any more."""
-        at, depth = self.sources.latest.depths.get(asset, (0, None))
-        states = self.engine.assets.get(asset, ())
+        known = self.engine.assets.get(asset)
+        states = known.instruments if known is not None else ()
         synced = any(state.book.state == "synced" for state in states)
-        most_s = max(PUBLISHED_STALE_S, PUBLISHED_MISSED * self.sources.publish_interval_s)
-        return depth if synced and self._age_s(at) <= most_s else None
+        message = self.message("depth", asset)
+        return message.data if synced and message is not None else None  # type: ignore[return-value]
+
+    def heatmap(self, asset: str) -> Heatmap | None:
+        """The last published map of an asset, unless it is old."""
+        message = self.message("heatmap", asset)
+        return message.data if message is not None else None  # type: ignore[return-value]
+
+    def message(self, kind: str, asset: str, venue: str = "") -> Message | None:
+        """The last message of a state, unless the engine has stopped publishing it."""
+        message = self.sources.latest.states.get((kind, asset, venue))
+        if message is None:
+            return None
+        interval_s = self.sources.venue_interval_s if venue else self.sources.publish_interval_s
+        most_s = max(PUBLISHED_STALE_S, PUBLISHED_MISSED * interval_s)
+        return message if self._age_s(message.at) <= most_s else None
 
     def _is_fresh(self, state: InstrumentState, value: str, at: int) -> bool:
         """Whether a value heard at `at`, or the channel that carries it, is not too old."""
@@ -717,6 +779,24 @@ def _depth_rows(view: View) -> Iterator[Row]:
             yield _COMPLETE, (asset, "up", label), band.ask_complete
 
 
+def _heatmap_rows(view: View) -> Iterator[Row]:
+    yield _STATE_REFUSED, (), len(view.engine.refused)
+    for asset in view.engine.assets:
+        heatmap = view.heatmap(asset)
+        if heatmap is None:
+            continue
+        for risk in heatmap.at_risk:
+            yield _AT_RISK, (asset, "down", BANDS[risk.distance]), risk.long_usd
+            yield _AT_RISK, (asset, "up", BANDS[risk.distance]), risk.short_usd
+        yield _COVERAGE, (asset,), heatmap.coverage
+        yield _MAP_CONFIDENCE, (asset,), heatmap.confidence
+    for venue, asset, states in view.pools():
+        maps = [state.map for state in states if state.map is not None]
+        for index, side in enumerate(("long", "short")):
+            yield _EXPECTED, (venue, asset, side), sum(m.expected_usd[index] for m in maps)
+            yield _OBSERVED, (venue, asset, side), sum(m.observed_usd[index] for m in maps)
+
+
 def _market_rows(view: View) -> Iterator[Row]:
     for venue, asset, states in view.pools():
         for side in ("long", "short"):
@@ -748,8 +828,9 @@ def _engine_rows(view: View) -> Iterator[Row]:
     yield _UNROUTED, (), sources.pipeline.unrouted
     if sources.meter is not None:
         yield _LAG, (), sources.meter.lag_s
-    for (message, asset), number in sources.latest.sequences.items():
-        yield _SEQUENCE, (message, asset), number
+    for (message, asset, venue), number in sources.latest.sequences.items():
+        if not venue:
+            yield _SEQUENCE, (message, asset), number
     for name, queue in sources.queues.items():
         yield _QUEUE_LENGTH, (name,), queue.length()
         yield _QUEUE_LIMIT, (name,), queue.limit

@@ -1,6 +1,6 @@
 """The bounded buffer between the engine, which never waits, and a sink, which may be slow or dead.
 
-State (a snapshot that the next one replaces) conflates: only the latest message per kind and asset
+State (a snapshot that the next one replaces) conflates: only the latest message per topic
 waits. Events wait in a queue; when it is full the oldest are dropped. Both losses are counted. The
 outbox also keeps the last value of every state, so that a sink whose other end has come back can
 write everything current again, but never a state that the engine has stopped publishing: a state is
@@ -41,7 +41,7 @@ class Entry(Struct, frozen=True, gc=False):
 
     @property
     def is_state(self) -> bool:
-        """Whether a later message of the same kind and asset makes this one worthless."""
+        """Whether a later message of the same topic makes this one worthless."""
         return self.message.kind in STATE_KINDS
 
 
@@ -64,9 +64,9 @@ class Outbox:
         self._state_ttl_s = state_ttl_s
         self._clock = clock
         self._order = 0
-        # Both maps are bounded by the kinds times the configured assets.
-        self._current: dict[tuple[str, str], Entry] = {}
-        self._states: dict[tuple[str, str], Entry] = {}
+        # Both maps are bounded by the kinds times the configured assets and venues.
+        self._current: dict[tuple[str, str, str], Entry] = {}
+        self._states: dict[tuple[str, str, str], Entry] = {}
         self._events: deque[Entry] = deque()
         self._filled = asyncio.Event()
 
@@ -78,7 +78,7 @@ class Outbox:
         self._order += 1
         entry = Entry(self._order, self._clock(), message)
         if entry.is_state:
-            key = (message.kind, message.asset)
+            key = message.topic
             if key in self._states:
                 self.discarded_intentional += 1
             self._states[key] = self._current[key] = entry
@@ -119,7 +119,7 @@ class Outbox:
             if not entry.is_state:
                 events.append(entry)
                 continue
-            key = (entry.message.kind, entry.message.asset)
+            key = entry.message.topic
             if self._current.get(key) is entry:
                 self._states[key] = entry
             else:
@@ -134,7 +134,7 @@ class Outbox:
     def renew(self) -> None:
         """Make every current state pending again."""
         for entry in self.current():
-            self._states[entry.message.kind, entry.message.asset] = entry
+            self._states[entry.message.topic] = entry
         if len(self):
             self._filled.set()
 

@@ -24,8 +24,6 @@ from itertools import islice
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
-import msgspec
-from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
@@ -48,11 +46,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from monitor.config import ConfigError, RedisConfig
-from monitor.events import Body, Liquidation, Message
+from monitor.events import Message
+from monitor.sinks.envelope import encode
 from monitor.sinks.outbox import Entry, Outbox
-
-VERSION: Final = 1
-"""Version of the envelope; changes only when a reader of the old one would break."""
 
 Reason: TypeAlias = Literal[
     "connection",  # refused, reset, no such host, TLS
@@ -92,77 +88,11 @@ LOG_INTERVAL_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-# ------------------------------------------------------------------------------- envelope
-
-
-class Envelope(Struct, frozen=True):
-    """The shape of every message on the wire."""
-
-    v: int
-    kind: str
-    run: str
-    seq: int
-    at_us: int
-    asset: str
-    data: Any
-
-
-class LiquidationData(Struct, frozen=True):
-    """A `Liquidation` with its time in microseconds: JavaScript cannot hold nanoseconds."""
-
-    instrument: str
-    sent_at_us: int
-    side: str
-    quantity: float
-    usd: float
-    price: float
-    price_kind: str
-    fill_price: float | None
-    completeness: str
-    raw_side: str
-
-
-def encode(message: Message, run: str) -> bytes:
-    """The JSON of a message; numbers that are no numbers become null."""
-    return _encoder.encode(
-        Envelope(
-            v=VERSION,
-            kind=message.kind,
-            run=run,
-            seq=message.seq,
-            at_us=message.at // 1000,
-            asset=message.asset,
-            data=_data(message.data),
-        )
-    )
-
-
 def key_of(prefix: str, message: Message) -> str:
     """Key and channel of a message; the asset in braces keeps its keys in one cluster slot."""
-    if message.asset:
-        return f"{prefix}:{{{message.asset}}}:{message.kind}"
-    return f"{prefix}:{message.kind}"
-
-
-# msgspec writes NaN and the infinities as null.
-_encoder = msgspec.json.Encoder()
-
-
-def _data(body: Body) -> Any:  # noqa: ANN401  (whatever msgspec encodes)
-    if not isinstance(body, Liquidation):
-        return body
-    return LiquidationData(
-        instrument=body.instrument,
-        sent_at_us=body.sent_at // 1000,
-        side=body.side,
-        quantity=body.quantity,
-        usd=body.usd,
-        price=body.price,
-        price_kind=body.price_kind,
-        fill_price=body.fill_price,
-        completeness=body.completeness,
-        raw_side=body.raw_side,
-    )
+    asset = f"{{{message.asset}}}:" if message.asset else ""
+    venue = f":{message.venue}" if message.venue else ""
+    return f"{prefix}:{asset}{message.kind}{venue}"
 
 
 # ----------------------------------------------------------------------------- connections
@@ -311,7 +241,7 @@ class RedisSink:
         self._servers = Servers(config.url, config.timeout_s, f"cascade-monitor-{run}")
         self._patience_s = config.timeout_s * PATIENCE_FACTOR
         # Never more than a stream keeps: an entry in doubt must not have been trimmed already.
-        self._batch = min(BATCH, config.stream_length)
+        self._batch = min(BATCH, config.stream_length, config.heatmap_rows)
         self._connections = 0
         # Stream ids of the events of the last attempt, by their order in the outbox, and the
         # highest id used per stream. An event that is put back is in the next attempt again, or
@@ -442,7 +372,7 @@ class RedisSink:
                     key,
                     {"m": encode(entry.message, self._run)},
                     id=self._id(key, entry),
-                    maxlen=self._config.stream_length,
+                    maxlen=self._longest(entry.message),
                     approximate=True,
                 )
             replies = await pipe.execute(raise_on_error=False)
@@ -477,6 +407,10 @@ class RedisSink:
                 self.renumbered += 1
         ms, _, number = info["last-generated-id"].partition(b"-")
         self._tops[key] = max(self._tops[key], (int(ms), int(number)))
+
+    def _longest(self, message: Message) -> int:
+        is_row = message.kind == "heatmap:log"
+        return self._config.heatmap_rows if is_row else self._config.stream_length
 
     def _id(self, key: str, entry: Entry) -> str:
         """The stream id of an event: the same at every attempt, above all before it."""

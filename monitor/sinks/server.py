@@ -23,6 +23,7 @@ from monitor.config import HttpConfig
 from monitor.core.instrument import InstrumentState
 from monitor.events import NS
 from monitor.pipeline import Pipeline
+from monitor.sinks.api import Api, answer
 from monitor.sinks.metrics import Feed, Http, Journal, Queue, Sink, Sources, View, exposition
 from monitor.venues.base import Stream
 
@@ -53,6 +54,7 @@ PAGES: Final = {
     "/healthz": "whether the process makes progress",
     "/readyz": "whether what it publishes can be used",
     "/status": "everything in detail",
+    "/api/v1/assets": "what is known of each asset; its maps below",
 }
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -256,6 +258,7 @@ class Status(Struct, frozen=True, kw_only=True):
     sinks: dict[str, SinkStatus]
     journal: JournalStatus | None
     rejected: dict[str, dict[str, Rejections]]
+    refused_states: dict[str, str]
 
 
 def status_of(
@@ -293,6 +296,7 @@ def status_of(
         sinks={name: _sink(name, sink, sources) for name, sink in sources.sinks.items()},
         journal=_journal(sources.journal) if sources.journal else None,
         rejected=_rejections(pipeline.engine.rejected, before or {}),
+        refused_states=dict(pipeline.engine.refused),
     )
 
 
@@ -465,6 +469,7 @@ class Server:
         app = web.Application(middlewares=[self._guard])
         for path, handler in self._pages.items():
             app.router.add_get(path, handler)
+        Api(self._sources).add_to(app)
         app.on_response_prepare.append(_harden)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
@@ -504,16 +509,16 @@ class Server:
         """Refuse what is not read only or not there; turn our mistakes into a plain 500."""
         if request.method not in {"GET", "HEAD"}:
             body = {"error": "method not allowed", "allowed": ["GET", "HEAD"]}
-            return _json(body, 405, {"Allow": "GET, HEAD"})
+            return answer(body, 405, {"Allow": "GET, HEAD"})
         if request.match_info.http_exception is not None:
-            return _json({"error": "not found", "pages": list(self._pages)}, 404)
+            return answer({"error": "not found", "pages": list(self._pages)}, 404)
         try:
             return await handler(request)
         except Exception as error:  # noqa: BLE001  (a boundary: the daemon outlives a bad page)
             self.errors += 1
             fields = {"path": request.path}
             _log.error("http_failed", exc_info=error, extra={"fields": fields})
-            return _json({"error": "internal error"}, 500)
+            return answer({"error": "internal error"}, 500)
 
     async def _landing(self, _request: web.Request) -> web.Response:
         links = "\n".join(
@@ -552,16 +557,7 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _verdict(health: Health) -> web.Response:
-    return _json(health, 200 if health.ok else 503)
-
-
-def _json(body: object, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(body) + b"\n",
-        status=status,
-        headers=headers,
-        content_type="application/json",
-    )
+    return answer(health, 200 if health.ok else 503)
 
 
 def _escaped(text: str) -> str:

@@ -18,11 +18,11 @@ from monitor.core.calibration import (
     interval,
 )
 from monitor.core.grid import BINS, STEP, Cohorts, bin_of, mirrored, price_of
-from monitor.core.heatmap import Candle, Map, Parameters
+from monitor.core.heatmap import Map, Parameters
 from monitor.core.margin import MarginTable, distances
 from monitor.core.pooling import BUCKET, pooled
 from monitor.core.saved import StateError
-from monitor.events import NS, Instrument, Tier
+from monitor.events import NS, Candle, Instrument, Tier
 
 START = 1_767_225_600 * NS
 PLAIN = Parameters(turnover_per_h=0.0)
@@ -580,6 +580,7 @@ def test_a_corrupt_state_is_refused_with_a_reason_and_changes_nothing():
 
 
 def resealed(body):
+    body = zlib.compress(body)
     return zlib.crc32(body).to_bytes(4, "big") + body
 
 
@@ -595,7 +596,7 @@ def resealed(body):
     ],
 )
 def test_a_state_of_something_else_is_refused_with_its_reason(key, value, reason):
-    state = msgspec.msgpack.decode(started().state()[4:], strict=False)
+    state = msgspec.msgpack.decode(zlib.decompress(started().state()[4:]))
     state[key] = value
     fresh = Map(instrument())
     with pytest.raises(StateError, match=reason):

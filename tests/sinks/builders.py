@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from monitor.config import EngineConfig, JournalConfig, PipelineConfig, RedisConfig
+from monitor.config import JournalConfig, PipelineConfig, RedisConfig
 from monitor.events import (
     Band,
     Body,
@@ -16,6 +16,7 @@ from monitor.events import (
     VenueDepth,
 )
 from monitor.journal import VERSION, Header
+from tests.builders import engine_config
 
 START = 1_790_000_000_000_000_000
 
@@ -70,6 +71,8 @@ def redis_config(url, **changes):
         "prefix": "cascade",
         "state_ttl_s": 30.0,
         "stream_length": 10_000,
+        "heatmap_rows": 8640,
+        "save_interval_s": 60.0,
         "queue_length": 10_000,
         "timeout_s": 1.0,
     }
@@ -88,8 +91,7 @@ def journal_config(**changes):
 
 
 def header(run="run1", started_at=START):
-    engine = EngineConfig(tick_interval_ms=250, publish_interval_ms=1000, status_interval_ms=5000)
-    pipeline = PipelineConfig(venues={}, engine=engine, instruments=[])
+    pipeline = PipelineConfig(venues={}, engine=engine_config(), instruments=[])
     return Header(
         version=VERSION, run=run, file=0, started_at=started_at, software="test", pipeline=pipeline
     )

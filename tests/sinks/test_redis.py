@@ -16,7 +16,8 @@ from monitor.config import ConfigError
 from monitor.events import Band, Depth, InstrumentStatus, Status, VenueDepth
 from monitor.sinks.embedded import Embedded
 from monitor.sinks.outbox import Outbox
-from monitor.sinks.redis import BATCH, REASONS, LiquidationData, RedisSink, encode, masked
+from monitor.sinks.envelope import LiquidationData, encode
+from monitor.sinks.redis import BATCH, REASONS, RedisSink, masked
 from tests.sinks.builders import START, depth, eventually, liquidation, redis_config, status
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "messages.md"
