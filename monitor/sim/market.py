@@ -52,6 +52,8 @@ EPOCH_NS = 1_767_225_600 * NS
 Levels = list[tuple[int, int]]
 _MINUTE_S = 60.0
 _TREND_S = 14_400.0
+PATH_STEP_NS = 300 * NS
+"""Between two prices of the past (`monitor.sim.population`)."""
 
 
 class Step(Struct, frozen=True):
@@ -343,6 +345,19 @@ class Market:
             open_interest=self.accounts.longs[c],
             fund_usd=self.accounts.equity_of(fund, self.marks.mark) / MICRO,
         )
+
+    def past(self, venue: str, asset: str) -> list[tuple[int, float]]:
+        """Prices before the first step that the population grew up in: (ns, ticks), oldest first.
+
+        They end now. Empty once the market has moved, for what came then is in its steps.
+        """
+        if self._steps:
+            return []
+        contract = self.contract(venue, asset)
+        levels = self.population.path[:, contract.asset_index]
+        ticks = int(self.exchange.last[contract.index]) * np.exp((levels - levels[-1]) * LEVEL)
+        first = self.at - (len(ticks) - 1) * PATH_STEP_NS
+        return [(first + n * PATH_STEP_NS, tick) for n, tick in enumerate(ticks.tolist())]
 
     def is_silent(self, venue: str) -> bool:
         """Whether the venue's feeds are down now (scenario `venue-outage`)."""

@@ -13,6 +13,7 @@ configuration and the documents, nothing else.
 
 import re
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
@@ -23,6 +24,7 @@ from msgspec import Meta, Struct
 from monitor.config import VenueConfig
 from monitor.events import (
     NS,
+    Candles,
     Close,
     Command,
     Fetch,
@@ -38,6 +40,7 @@ from monitor.events import (
     Syncing,
     Tier,
 )
+from monitor.venues.candles import CANDLE_S, CANDLES_ATTEMPTS, CANDLES_WAIT_S, Row, closed_candles
 
 Out: TypeAlias = list[Market | Command]
 
@@ -169,12 +172,16 @@ class Stream(Struct):
 
 
 class Request(Struct):
-    """One HTTP request a codec makes, once or every so often."""
+    """One HTTP request a codec makes, once or every so often.
+
+    `attempts` is how often it may still be asked before it is given up; None for ever.
+    """
 
     fetch: Fetch
     every_ns: int | None
     due_at: int
     failures: int = 0
+    attempts: int | None = None
 
 
 class Requests:
@@ -187,9 +194,9 @@ class Requests:
         """Ask now and then every so many seconds."""
         self._requests.setdefault(fetch.key, Request(fetch, int(seconds * NS), 0))
 
-    def once(self, fetch: Fetch, at: int) -> None:
-        """Ask at `at`, until an answer comes."""
-        self._requests.setdefault(fetch.key, Request(fetch, None, at))
+    def once(self, fetch: Fetch, at: int, *, attempts: int | None = None) -> None:
+        """Ask at `at`, until an answer comes; at most `attempts` times."""
+        self._requests.setdefault(fetch.key, Request(fetch, None, at, attempts=attempts))
 
     def forget(self, key: str) -> None:
         """Do not ask again."""
@@ -198,11 +205,22 @@ class Requests:
     def due(self, at: int) -> list[Fetch]:
         """What to ask at `at`; each is asked again if nothing comes back."""
         fetches = []
-        for request in self._requests.values():
-            if at >= request.due_at:
-                request.due_at = at + int(REPLY_PATIENCE_S * NS)
-                fetches.append(request.fetch)
+        for key, request in [*self._requests.items()]:
+            if at < request.due_at:
+                continue
+            if request.attempts == 0:
+                del self._requests[key]
+                continue
+            if request.attempts is not None:
+                request.attempts -= 1
+            request.due_at = at + int(REPLY_PATIENCE_S * NS)
+            fetches.append(request.fetch)
         return fetches
+
+    def is_awaited(self, key: str) -> bool:
+        """Whether a first answer, good or bad, is still to come."""
+        request = self._requests.get(key)
+        return request is not None and request.failures == 0
 
     def answered(self, key: str, at: int) -> Request | None:
         """An answer came: plan the next time; returns the request if we had made one."""
@@ -215,7 +233,9 @@ class Requests:
         return request
 
     def failed(self, request: Request, at: int) -> None:
-        """The answer was of no use: ask again, more and more patiently."""
+        """The answer was of no use: ask again, more and more patiently, or give up."""
+        if request.attempts == 0:
+            return
         wait = min(RETRY_FIRST_S * 2.0 ** min(request.failures, 16), RETRY_MAX_S)
         request.failures += 1
         request.due_at = at + int(wait * NS)
@@ -251,16 +271,22 @@ class Codec(ABC):
         self._open: dict[str, int] = {}
         self._sent = 0
         self._listed: list[Market] = []
+        self._candleless: deque[str] = deque()
+        self._candles_at: int | None = None
+        self._candles_key = ""
         for instrument in known:
             if instrument.venue == self.venue and instrument.symbol in self.assets:
                 self.instruments[instrument.symbol] = instrument
                 self._listed.append(Listed(instrument))
+                self._candleless.append(instrument.symbol)
 
     # ------------------------------------------------------------------------ what happened
 
     def opened(self, feed: str, at: int) -> Out:
         """A socket is open: subscribe what it is to carry."""
         self._open[feed] = at
+        if self._candles_at is None:
+            self._candles_at = at + int(CANDLES_WAIT_S * NS)
         return [*self._start(), *self._join(feed, at)]
 
     def lost(self, feed: str, at: int) -> Out:  # noqa: ARG002  (every happening has its time)
@@ -320,7 +346,7 @@ class Codec(ABC):
                 out += self._watch(stream, at)
             if stream.resync_due and at >= stream.resync_at:
                 out += self._resync(stream.symbol, at)
-        return out
+        return out + self._ask_candles(at)
 
     def resync(self, symbol: str, at: int) -> Out:
         """The engine found this book untrue: get a new one."""
@@ -359,6 +385,10 @@ class Codec(ABC):
                 out += self._renew(stream)
         return out
 
+    def _candles_request(self, symbol: str, at: int) -> Fetch | None:  # noqa: ARG002
+        """What asks for recent candles, by the key ``candles:<symbol>``; None if nothing does."""
+        return None
+
     def _forget_book(self, symbol: str) -> None:  # noqa: B027  (not every venue has one)
         """Drop the sequence state of a symbol's book."""
 
@@ -374,6 +404,8 @@ class Codec(ABC):
                 continue
             self.instruments[instrument.symbol] = instrument
             out.append(Listed(instrument))
+            if before is None:
+                self._candleless.append(instrument.symbol)
             if before is not None and (before.tick, before.contract) != (
                 instrument.tick,
                 instrument.contract,
@@ -412,6 +444,15 @@ class Codec(ABC):
         """One refusal for each reason found in a message."""
         feed = heard.feed if isinstance(heard, Frame) else f"{self.venue}.http"
         return [Rejected(self.venue, feed, reason) for reason in dict.fromkeys(reasons)]
+
+    def _past(self, symbol: str, rows: Iterable[Row], reply: Reply) -> Out:
+        """The candles of an answer; `rows` are the venue's, brought into order."""
+        if symbol not in self.instruments:
+            return self._refuse(reply, "unknown_symbol")
+        candles = closed_candles(rows, reply.at)
+        if isinstance(candles, str):
+            return self._refuse(reply, candles)
+        return [Candles(self._name(symbol), CANDLE_S, candles)]
 
     def _send(self, operation: Operation, streams: list[Stream]) -> Out:
         """The messages that begin or end these streams of one feed."""
@@ -452,6 +493,19 @@ class Codec(ABC):
             *(Syncing(stream.instrument) for stream in joining if stream.channel == "book"),
             *self._send("subscribe", joining),
         ]
+
+    def _ask_candles(self, at: int) -> Out:
+        """The next instrument's candles, behind whatever else is due and one at a time."""
+        if not self._candleless or self._candles_at is None or at < self._candles_at:
+            return []
+        if self.requests.is_awaited(self._candles_key):
+            return []
+        fetch = self._candles_request(self._candleless.popleft(), at)
+        if fetch is None:
+            return []
+        self._candles_key = fetch.key
+        self.requests.once(fetch, at, attempts=CANDLES_ATTEMPTS)
+        return [*self.requests.due(at)]
 
     def _renew(self, stream: Stream) -> Out:
         """End a stream and begin it anew."""

@@ -78,6 +78,10 @@ DEFAULT_POLL_S: Final = 5.0
 POLLS_PER_S: Final = 20.0
 """Most open-interest requests a second: half of the venue's request weight."""
 
+CANDLES_ASKED: Final = 1_500
+CANDLES_WEIGHT: Final = 10
+"""The most that ``/fapi/v1/klines`` gives at once, 125 hours, and its request weight."""
+
 DEFAULT_FUNDING_HOURS: Final = 8.0
 """Interval of every symbol that ``/fapi/v1/fundingInfo`` does not list."""
 
@@ -214,6 +218,16 @@ class OpenInterestReply(Struct):
     time: TimeMs
 
 
+class KlineRow(Struct, array_like=True, gc=False):
+    """A candle, from the time it began; the volumes behind are skipped."""
+
+    start: TimeMs
+    open: float
+    high: float
+    low: float
+    close: float
+
+
 class Filter(Struct):
     filterType: str
     tickSize: str = ""
@@ -244,6 +258,7 @@ _control = msgspec.json.Decoder(Control)
 _kind = msgspec.json.Decoder(Kind)
 _depth_reply = msgspec.json.Decoder(DepthReply, strict=False)
 _open_interest = msgspec.json.Decoder(OpenInterestReply, strict=False)
+_klines = msgspec.json.Decoder(list[KlineRow], strict=False)
 _exchange_info = msgspec.json.Decoder(ExchangeInfo)
 _funding_info = msgspec.json.Decoder(list[FundingInfo], strict=False)
 
@@ -495,13 +510,16 @@ class Binance(Codec):
                 return self._snapshot(symbol, reply)
             case "open_interest":
                 return self._open_interest(symbol, reply)
+            case "candles":
+                rows = _klines.decode(reply.data)
+                return self._past(symbol, [(k.start, k.high, k.low, k.close) for k in rows], reply)
             case "instruments":
                 return self._instruments(reply)
             case "funding_info":
-                rows = _funding_info.decode(reply.data)
-                if not all(is_positive(row.fundingIntervalHours) for row in rows):
+                intervals = _funding_info.decode(reply.data)
+                if not all(is_positive(row.fundingIntervalHours) for row in intervals):
                     return self._refuse(reply, "bad_number")
-                self._intervals = {row.symbol: row.fundingIntervalHours for row in rows}
+                self._intervals = {row.symbol: row.fundingIntervalHours for row in intervals}
                 return self._list(
                     [self._with_interval(known) for known in self.instruments.values()], reply.at
                 )
@@ -626,6 +644,10 @@ class Binance(Codec):
     def _depth_request(self, symbol: str) -> Fetch:
         path = f"/fapi/v1/depth?symbol={symbol}&limit={self._levels}"
         return Fetch(self.venue, f"depth:{symbol}", path, weight=self._levels_weight)
+
+    def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
+        path = f"/fapi/v1/klines?symbol={symbol}&interval=5m&limit={CANDLES_ASKED}"
+        return Fetch(self.venue, f"candles:{symbol}", path, weight=CANDLES_WEIGHT)
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         topics = [stream.topic for stream in streams]

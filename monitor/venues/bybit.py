@@ -71,6 +71,9 @@ ASKED_MAX: Final = 1_000
 PAGES_MAX: Final = 20
 """Pages of the instrument list followed; at 1000 rows a page there is one."""
 
+CANDLES_ASKED: Final = 1_000
+"""The most that ``/v5/market/kline`` gives at once: 83 hours."""
+
 PATIENCE_S: Final[dict[str, float | None]] = {
     "book": STREAM_PATIENCE_S,
     "trades": None,
@@ -206,6 +209,21 @@ class TierList(Struct):
     list: list[TierRow]
 
 
+class KlineRow(Struct, array_like=True, gc=False):
+    """A candle, from the time it began; the volumes behind are skipped."""
+
+    start: TimeMs
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+class KlineList(Struct):
+    symbol: str
+    list: list[KlineRow]
+
+
 _book = msgspec.json.Decoder(BookMessage, strict=False)
 _ticker = msgspec.json.Decoder(TickerMessage, strict=False)
 _trades = msgspec.json.Decoder(TradeMessage, strict=False)
@@ -215,6 +233,7 @@ _answer = msgspec.json.Decoder(Answer)
 _instrument_page = msgspec.json.Decoder(InstrumentPage)
 _symbol_only = msgspec.json.Decoder(SymbolOnly)
 _instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
+_kline_list = msgspec.json.Decoder(KlineList, strict=False)
 _tier_list = msgspec.json.Decoder(TierList, strict=False)
 
 _TOPIC: Final = b'{"topic":"'
@@ -498,6 +517,8 @@ class Bybit(Codec):
                 return self._instruments(answer.result, int(rest or 1), reply)
             case "tiers":
                 return self._tiers(answer.result, rest, reply)
+            case "candles":
+                return self._candles(answer.result, rest, reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -563,6 +584,14 @@ class Bybit(Codec):
             return self._refuse(reply, "bad_number")
         return self._list([msgspec.structs.replace(instrument, tiers=tuple(tiers))], reply.at)
 
+    def _candles(self, result: msgspec.Raw, symbol: str, reply: Reply) -> Out:
+        """Candles come newest first."""
+        answer = _kline_list.decode(result)
+        if answer.symbol != symbol:
+            return self._refuse(reply, "unknown_symbol")
+        rows = [(k.start, k.high, k.low, k.close) for k in reversed(answer.list)]
+        return self._past(symbol, rows, reply)
+
     # ------------------------------------------------------------------------------ private
 
     def _topics(self, symbol: str) -> list[tuple[str, str]]:
@@ -587,6 +616,10 @@ class Bybit(Codec):
             if stream.feed == feed:
                 self._books[symbol] = (stream, Chain())
                 self._tickers[symbol] = (self._tickers[symbol][0], Quote())
+
+    def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
+        query = f"category=linear&symbol={symbol}&interval=5&limit={CANDLES_ASKED}"
+        return Fetch(self.venue, f"candles:{symbol}", f"/v5/market/kline?{query}")
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         topics = [stream.topic for stream in streams]

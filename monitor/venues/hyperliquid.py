@@ -55,6 +55,7 @@ from monitor.venues.base import (
     per_8h,
     spread,
 )
+from monitor.venues.candles import CANDLE_S
 
 HOUR_NS: Final = 3600 * NS
 
@@ -79,6 +80,13 @@ PING_AFTER_S: Final = 30.0
 """The venue closes a socket that sent nothing for about a minute."""
 
 META_WEIGHT: Final = 20
+
+CANDLES_ASKED: Final = 1_440
+CANDLES_WEIGHT: Final = 20 + CANDLES_ASKED // 60
+"""Candles of five days, 120 hours, and their request weight: one more for every 60 of them.
+
+The venue keeps 5000, which would cost a twelfth of a minute's budget for each coin.
+"""
 
 FUNDING_HOURS: Final = 1.0
 """Paid at every full hour; the published rate is per hour."""
@@ -209,6 +217,17 @@ class Meta(Struct):
     marginTables: list[tuple[int, MarginTable]] = []
 
 
+class CandleRow(Struct, gc=False):
+    """A candle, from the time `t` it began; `i` is its length."""
+
+    t: TimeMs
+    s: str
+    i: str
+    h: float
+    l: float  # noqa: E741  (the venue's name of the low)
+    c: float
+
+
 class Coin(Struct):
     """What is known of one coin; `replayed` once the first trades after subscribing have come."""
 
@@ -221,6 +240,7 @@ class Coin(Struct):
 
 _event = msgspec.json.Decoder(Event, strict=False)
 _kind = msgspec.json.Decoder(Kind)
+_candles = msgspec.json.Decoder(list[CandleRow], strict=False)
 _meta = msgspec.json.Decoder(Meta, strict=False)
 
 _KNOWN = {"l2Book", "trades", "activeAssetCtx", "error", "subscriptionResponse", "pong"}
@@ -416,8 +436,24 @@ class Hyperliquid(Codec):
     # ------------------------------------------------------------------------------ replies
 
     def _answer(self, reply: Reply) -> Out:
-        if reply.key.partition(":")[0] != "meta":
-            return self._refuse(reply, "unknown_kind")
+        kind, _, rest = reply.key.partition(":")
+        match kind:
+            case "meta":
+                return self._universe(reply)
+            case "candles":
+                return self._candles(rest, reply)
+            case _:
+                return self._refuse(reply, "unknown_kind")
+
+    def _candles(self, symbol: str, reply: Reply) -> Out:
+        candles = _candles.decode(reply.data)
+        if any(candle.s != symbol for candle in candles):
+            return self._refuse(reply, "unknown_symbol")
+        if any(candle.i != "5m" for candle in candles):
+            return self._refuse(reply, "schema")
+        return self._past(symbol, [(c.t, c.h, c.l, c.c) for c in candles], reply)
+
+    def _universe(self, reply: Reply) -> Out:
         meta = _meta.decode(reply.data)
         tables = dict(meta.marginTables)
         listed = []
@@ -479,6 +515,14 @@ class Hyperliquid(Codec):
     def _resync(self, symbol: str, at: int) -> Out:  # noqa: ARG002
         """Nothing to ask for: the next message is the whole book."""
         return []
+
+    def _candles_request(self, symbol: str, at: int) -> Fetch:
+        end = at // MS
+        start = end - CANDLES_ASKED * CANDLE_S * 1_000
+        asked = {"coin": symbol, "interval": "5m", "startTime": start, "endTime": end}
+        body = msgspec.json.encode({"type": "candleSnapshot", "req": asked})
+        key = f"candles:{symbol}"
+        return Fetch(self.venue, key, "/info", body=body, weight=CANDLES_WEIGHT)
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:  # noqa: ARG002
         [stream] = streams

@@ -108,6 +108,9 @@ UNUSED: Final = frozenset(
 )
 """Channels that exist and that we do not need."""
 
+CANDLES_ASKED: Final = 300
+"""The most that ``/api/v5/market/candles`` gives at once: 25 hours."""
+
 QUOTES: Final = frozenset({"USD", "USDT", "USDC"})
 """Currencies that count as one dollar."""
 
@@ -261,6 +264,20 @@ class TierRow(Struct):
     uly: str = ""
 
 
+class CandleRow(Struct, array_like=True, gc=False):
+    """A candle, from the time it began; `confirm` is 1 once it has ended."""
+
+    ts: TimeMs
+    open: float
+    high: float
+    low: float
+    close: float
+    contracts: str
+    base: str
+    quote: str
+    confirm: str
+
+
 _book = msgspec.json.Decoder(BookMessage, strict=False)
 _trades = msgspec.json.Decoder(TradeMessage, strict=False)
 _marks = msgspec.json.Decoder(MarkMessage, strict=False)
@@ -273,6 +290,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 _answer = msgspec.json.Decoder(Answer)
 _symbol_only = msgspec.json.Decoder(SymbolOnly)
 _instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
+_candle_row = msgspec.json.Decoder(CandleRow, strict=False)
 _tier_row = msgspec.json.Decoder(TierRow, strict=False)
 
 _CHANNEL: Final = b'{"arg":{"channel":"'
@@ -607,6 +625,8 @@ class Okx(Codec):
             case "tiers":
                 product, _, family = rest.partition(":")
                 return self._tiers(answer.data, product, family, reply)
+            case "candles":
+                return self._candles(answer.data, rest, reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -683,6 +703,12 @@ class Okx(Codec):
         ]
         return self._list(concerned, reply.at)
 
+    def _candles(self, raw: list[msgspec.Raw], symbol: str, reply: Reply) -> Out:
+        """Candles come newest first, and say themselves whether they have ended."""
+        candles = [_candle_row.decode(row) for row in reversed(raw)]
+        rows = [(c.ts, c.high, c.low, c.close) for c in candles if c.confirm == "1"]
+        return self._past(symbol, rows, reply)
+
     # ------------------------------------------------------------------------------ private
 
     def _carry(self, channel: str, subject: str, symbol: str, feed: str) -> Stream:
@@ -712,6 +738,10 @@ class Okx(Codec):
     def _forget_book(self, symbol: str) -> None:
         if symbol in self._books:
             self._books[symbol] = (self._books[symbol][0], Chain())
+
+    def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
+        path = f"/api/v5/market/candles?instId={symbol}&bar=5m&limit={CANDLES_ASKED}"
+        return Fetch(self.venue, f"candles:{symbol}", path)
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         arguments = [_argument(stream.topic) for stream in streams]

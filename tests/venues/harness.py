@@ -150,7 +150,7 @@ def numbers_in(value: Any) -> list[float]:
     if isinstance(value, msgspec.Struct):
         fields = [getattr(value, name) for name in value.__struct_fields__]
         return [number for field in fields for number in numbers_in(field)]
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [number for item in value for number in numbers_in(item)]
     return [value] if isinstance(value, int | float) else []
 

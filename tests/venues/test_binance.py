@@ -605,7 +605,7 @@ def test_open_interest_is_polled_and_stamped_with_the_venues_time() -> None:
     out = made.reply(reply("open_interest:BTCUSDT", REPLIES["open_interest:BTCUSDT"]))
     assert out == [OpenInterest(BTC, 1790000006000 * MS, 81234.5, None)]
     assert fetched(made.tick(AT + 4 * NS)) == []
-    assert fetched(made.tick(AT + 5 * NS)) == ["open_interest:BTCUSDT"]
+    assert "open_interest:BTCUSDT" in fetched(made.tick(AT + 5 * NS))
 
 
 def test_a_failing_poll_is_repeated_more_and_more_patiently() -> None:

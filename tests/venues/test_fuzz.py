@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 from monitor.events import NS, Fetch, Frame, Listed, Reply
 from monitor.venues import VENUES
 from monitor.venues.base import FRAME_BYTES_MAX, REPLY_BYTES_MAX, Codec
-from tests.venues.harness import AT, ROOT, check, encoded, followed, payloads, refusals
+from tests.venues.harness import (
+    AT,
+    ROOT,
+    check,
+    encoded,
+    followed,
+    payloads,
+    refusals,
+    specifications,
+)
 
 CASES = [(venue, name) for venue in VENUES for name in payloads(venue, "messages")]
 
@@ -76,7 +85,7 @@ def questions(venue: str) -> tuple[str, ...]:
             for feed in made.feeds:
                 made.receive(Frame(AT, feed.name, text))
         keys |= dict.fromkeys(made.requests._requests)
-    return (*keys, "?")
+    return (*keys, *(f"candles:{spec.symbol}" for spec in specifications(venue)), "?")
 
 
 def words(tree: Any) -> set[str]:

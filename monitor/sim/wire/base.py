@@ -21,6 +21,7 @@ from monitor.sim.liquidation import Liquidation
 from monitor.sim.market import Book, Step, Ticker
 from monitor.sim.parameters import Asset
 from monitor.sim.rules import Contract, Venue
+from monitor.sim.wire.candles import Candle, Candles
 
 NS: Final = 1_000_000_000
 MS: Final = 1_000_000
@@ -60,6 +61,9 @@ class Source(Protocol):
 
     def ticker(self, venue: str, asset: str) -> Ticker:
         """Mark, index, funding and open interest."""
+
+    def past(self, venue: str, asset: str) -> list[tuple[int, float]]:
+        """Prices every five minutes up to the first step: (ns, ticks); empty if there are none."""
 
     def is_silent(self, venue: str) -> bool:
         """Whether the venue's feeds are down."""
@@ -386,6 +390,10 @@ class Wire(ABC):
         self.subscribers: dict[str, dict[Session, None]] = {}
         self.taps = {asset: Tap(market, self.venue, asset) for asset in self.assets}
         self.days = {a: Day(market.ticker(self.venue, a).last) for a in self.assets}
+        self.candles = {
+            a: Candles(market.at, self.days[a].last, market.past(self.venue, a))
+            for a in self.assets
+        }
         self.sessions = 0
         self._before = market.at
 
@@ -410,6 +418,7 @@ class Wire(ABC):
             if trade.venue == self.venue:
                 happened[trade.asset].trades.append(trade)
                 self.days[trade.asset].add(trade)
+                self.candles[trade.asset].add(trade)
         for record in step.liquidations:
             if record.venue == self.venue:
                 happened[record.asset].liquidations.append(record)
@@ -462,6 +471,16 @@ class Wire(ABC):
     def _ms(self, at: int | None = None) -> int:
         """A time as the venue's clock shows it, in ms; now by default."""
         return (self.market.at if at is None else at) // MS + self.skew_ms
+
+    def klines(self, asset: str, *, first: str = "", last: str = "") -> list[tuple[int, Candle]]:
+        """Candles with the time each began in ms, oldest first and the growing one last.
+
+        `first` and `last` bound that time, as a client wrote them; no number is no bound.
+        """
+        since = int(first) if first.isdecimal() else 0
+        until = int(last) if last.isdecimal() else 1 << 63
+        found = [(self._ms(c.start), c) for c in self.candles[asset].until(self.market.at)]
+        return [(start, candle) for start, candle in found if since <= start <= until]
 
     def _ticker(self, asset: str) -> Ticker:
         return self.market.ticker(self.venue, asset)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from monitor.sim.wire.base import NS, Answer, Request, encode
+from monitor.sim.wire.candles import PERIOD_MS
 
 if TYPE_CHECKING:
     from monitor.sim.wire.binance import Binance
@@ -16,6 +17,10 @@ MINUTE_NS: Final = 60 * NS
 
 DEPTH_WEIGHTS: Final = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1_000: 20}
 """Limits that ``/fapi/v1/depth`` takes, and what they weigh (1b)."""
+
+KLINES_MAX: Final = 1_500
+KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5), (KLINES_MAX + 1, 10))
+"""What ``/fapi/v1/klines`` weighs with a limit below so many."""
 
 Row = dict[str, Any]
 
@@ -46,6 +51,7 @@ class Rest:
             "ticker/24hr": lambda q: self._each(q, self._day),
             "ticker/price": lambda q: self._each(q, self._price),
             "ticker/bookTicker": lambda q: self._each(q, self._best),
+            "klines": self._klines,
             "aggTrades": self._trades,
             "trades": self._trades,
             "leverageBracket": self._signed,
@@ -79,6 +85,9 @@ class Rest:
         if name == "depth":
             limit = query.get("limit", "500")
             return DEPTH_WEIGHTS.get(int(limit), 1) if limit.isdecimal() else 1
+        if name == "klines":
+            asked = _klines_limit(query)
+            return next(weight for below, weight in KLINE_WEIGHTS if asked < below)
         whole = "symbol" not in query
         return {"premiumIndex": 10, "ticker/24hr": 40}.get(name, 1) if whole else 1
 
@@ -190,6 +199,30 @@ class Rest:
         keys = ("a", "p", "q", "f", "l", "T", "m")
         return [{key: row[key] for key in keys} for row in list(self._wire.recent[asset])[-limit:]]
 
+    def _klines(self, query: dict[str, str]) -> list[list[Any]]:
+        """Oldest first; from the start asked for on, else the latest."""
+        asset = self._asset(query)
+        if query.get("interval") != "5m":
+            raise RefusedError(-1120, "Invalid interval.")
+        first, last = query.get("startTime", ""), query.get("endTime", "")
+        rows = self._wire.klines(asset, first=first, last=last)
+        limit = _klines_limit(query)
+        p = self._wire.printers[asset]
+        return [
+            [
+                start,
+                *(p.price(tick) for tick in (c.open, c.high, c.low, c.close)),
+                p.size(c.lots),
+                start + PERIOD_MS - 1,
+                f"{p.usd(1, c.tick_lots):.5f}",
+                c.trades,
+                p.size(c.bought),
+                f"{p.usd(1, c.tick_bought):.5f}",
+                "0",
+            ]
+            for start, c in (rows[:limit] if first else rows[-limit:])
+        ]
+
     def _funding_info(self) -> list[Row]:
         """Only symbols whose interval is not the default of 8 h (1c)."""
         hours = self._wire.rules.funding_interval_s / 3_600
@@ -260,3 +293,8 @@ class Rest:
             "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
             "permissionSets": ["GRID"],
         }
+
+
+def _klines_limit(query: dict[str, str]) -> int:
+    text = query.get("limit", "500")
+    return max(1, min(int(text), KLINES_MAX)) if text.isdecimal() else 500

@@ -34,6 +34,7 @@ class Rest:
             "tickers": self._tickers,
             "orderbook": self._book,
             "recent-trade": self._trades,
+            "kline": self._klines,
             "open-interest": self._open_interest,
         }
 
@@ -181,6 +182,27 @@ class Rest:
             for row in reversed(list(self._wire.recent[asset])[-limit:])
         ]
         return {"category": query["category"], "list": rows}
+
+    def _klines(self, query: dict[str, str]) -> Row:
+        """Newest first; from the start asked for on, else the latest."""
+        symbol, asset = self._one(query)
+        if query.get("interval") != "5":
+            raise RefusedError("params error: Invalid period!")
+        first, text = query.get("start", ""), query.get("limit", "200")
+        limit = max(1, min(int(text), 1_000)) if text.isdecimal() else 200
+        rows = self._wire.klines(asset, first=first, last=query.get("end", ""))
+        p = self._wire.printers[asset]
+        chosen = rows[:limit] if first else rows[-limit:]
+        listed = [
+            [
+                str(start),
+                *(p.price(tick) for tick in (c.open, c.high, c.low, c.close)),
+                p.size(c.lots),
+                f"{p.usd(1, c.tick_lots):.4f}",
+            ]
+            for start, c in reversed(chosen)
+        ]
+        return {"category": query["category"], "symbol": symbol, "list": listed}
 
     def _open_interest(self, query: dict[str, str]) -> Row:
         """Now only: the simulated venue keeps no history."""

@@ -29,6 +29,7 @@ from monitor.sim.wire.base import (
     parsed,
     pointed,
 )
+from monitor.sim.wire.candles import PERIOD_MS
 
 GREETING: Final = b"Websocket connection established."
 VAULT: Final = "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14"
@@ -266,10 +267,38 @@ class Hyperliquid(Wire):
                 if not _is_aggregation(figures, mantissa):
                     return None
                 return self.book(str(coin), figures or 0, mantissa or 1)
+            case "candleSnapshot":
+                return self._candles(query.get("req"))
             case "recentTrades" if coin in self.assets:
                 return list(self.recent[str(coin)])[::-1]
             case _:
                 return None
+
+    def _candles(self, wanted: Any) -> list[dict[str, Any]] | None:  # noqa: ANN401
+        """``candleSnapshot``, oldest first; None for a request that is none."""
+        if not isinstance(wanted, dict) or wanted.get("coin") not in self.assets:
+            return None
+        first, last = wanted.get("startTime"), wanted.get("endTime")
+        if wanted.get("interval") != "5m" or not isinstance(first, int):
+            return None
+        asset = str(wanted["coin"])
+        rows = self.klines(asset, first=str(first), last=str(last or ""))
+        p = self.printers[asset]
+        return [
+            {
+                "t": start,
+                "T": start + PERIOD_MS - 1,
+                "s": asset,
+                "i": "5m",
+                "o": p.price(c.open),
+                "c": p.price(c.close),
+                "h": p.price(c.high),
+                "l": p.price(c.low),
+                "v": p.size(c.lots),
+                "n": c.trades,
+            }
+            for start, c in rows
+        ]
 
     def meta(self) -> dict[str, Any]:
         """Universe and margin tables; a delisted coin keeps its place (4g)."""

@@ -128,6 +128,10 @@ class LoadMarket:
             fund_usd=0.0,
         )
 
+    def past(self, venue: str, asset: str) -> list[tuple[int, float]]:  # noqa: ARG002
+        """None."""
+        return []
+
     def is_silent(self, venue: str) -> bool:  # noqa: ARG002
         """Never."""
         return False

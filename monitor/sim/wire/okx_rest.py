@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from monitor.sim.wire.base import Answer, Request, encode, ladder_of, trimmed
+from monitor.sim.wire.candles import PERIOD_MS
 
 if TYPE_CHECKING:
     from monitor.sim.wire.okx import Okx
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 PRODUCTS: Final = frozenset({"SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION"})
 BOOK_MAX: Final = 400
+CANDLES_MAX: Final = 300
 
 
 class RefusedError(Exception):
@@ -40,6 +42,7 @@ class Rest:
             "market/ticker": lambda q: [wire.ticker_row(self._asset(q))],
             "market/books": self._book,
             "market/trades": self._trades,
+            "market/candles": self._candles,
             "market/index-tickers": self._index,
             "system/status": lambda _: [],
         }
@@ -164,6 +167,30 @@ class Rest:
         text = query.get("limit", "100")
         limit = int(text) if text.isdecimal() else 100
         return list(self._wire.recent[self._asset(query)])[-limit:][::-1]
+
+    def _candles(self, query: dict[str, str]) -> list[list[str]]:
+        """Newest first, the growing one unconfirmed; `after` is older, `before` newer than."""
+        asset = self._asset(query)
+        if query.get("bar") != "5m":
+            raise RefusedError("51000", "Parameter bar error")
+        text = query.get("limit", "100")
+        limit = max(1, min(int(text), CANDLES_MAX)) if text.isdecimal() else 100
+        newer, older = query.get("before", ""), query.get("after", "")
+        rows = self._wire.klines(asset, first=newer, last=older)
+        bounds = {int(bound) for bound in (newer, older) if bound.isdecimal()}
+        chosen = [row for row in rows if row[0] not in bounds][-limit:]
+        p, now = self._wire.printers[asset], self._wire.time_ms()
+        return [
+            [
+                str(start),
+                *(p.price(tick) for tick in (c.open, c.high, c.low, c.close)),
+                trimmed(p.size(c.lots)),
+                trimmed(f"{c.lots * p.contract.lot_base:.8f}"),
+                trimmed(f"{p.usd(1, c.tick_lots):.4f}"),
+                "1" if start + PERIOD_MS <= now else "0",
+            ]
+            for start, c in reversed(chosen)
+        ]
 
     def _index(self, query: dict[str, str]) -> list[Row]:
         name = query.get("instId")

@@ -69,6 +69,7 @@ class Quiet:
         self.assets, self.venues = model.assets, model.venues
         self.at, self.step_ms = model.at, step_ms
         self.silent = False
+        self.before = []
         self.bids = {}
         self.asks = {}
         self.pending = ({}, {})
@@ -111,6 +112,9 @@ class Quiet:
     def ticker(self, venue, asset):
         ticker = self._model.ticker(venue, asset)
         return msgspec.structs.replace(ticker, at=self.at, **self.fields)
+
+    def past(self, venue, asset):  # noqa: ARG002
+        return self.before
 
     def is_silent(self, venue):  # noqa: ARG002
         return self.silent
