@@ -14,7 +14,7 @@ from monitor.core.heatmap import Map
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
 from monitor.core.pooling import Estimate, pooled
 from monitor.core.saved import StateError, packed, unpacked
-from monitor.events import NS, Heatmap
+from monitor.events import NS
 
 VERSION: Final = 1
 
@@ -73,20 +73,24 @@ class Asset:
 
     # ------------------------------------------------------------------------------- outputs
 
-    def heatmaps(self, at: int, *, venues: bool) -> tuple[Heatmap | None, dict[str, Heatmap]]:
-        """The map of the asset and, if asked for, that of each venue; None without any."""
-        estimates = self.estimates(at)
-        missing = [s.spec.name for s in self.instruments if s.spec.name not in estimates]
-        own: dict[str, list[Estimate]] = {}
-        for name, estimate in estimates.items() if venues else ():
-            own.setdefault(name.partition(":")[0], []).append(estimate)
-        by_venue = {}
-        for venue, parts in own.items():
+    def pooled(self, estimates: Mapping[str, Estimate]) -> Estimate | None:
+        """The estimates of all instruments together; None without any."""
+        return pooled(self.name, list(estimates.values()), missing=self._missing(estimates))
+
+    def by_venue(self, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+        """The estimates of each venue's instruments together."""
+        found = {}
+        missing = self._missing(estimates)
+        for venue in dict.fromkeys(state.spec.venue for state in self.instruments):
+            own = [e for name, e in estimates.items() if name.startswith(f"{venue}:")]
             absent = [name for name in missing if name.startswith(f"{venue}:")]
-            heatmap = pooled(venue, parts, missing=absent)
-            if heatmap is not None:
-                by_venue[venue] = heatmap
-        return pooled(self.name, list(estimates.values()), missing=missing), by_venue
+            together = pooled(venue, own, missing=absent)
+            if together is not None:
+                found[venue] = together
+        return found
+
+    def _missing(self, estimates: Mapping[str, Estimate]) -> list[str]:
+        return [s.spec.name for s in self.instruments if s.spec.name not in estimates]
 
     def estimates(self, at: int) -> dict[str, Estimate]:
         """What each instrument's map believes, as seen from a mark that is fresh.

@@ -14,7 +14,7 @@ from monitor.core.asset import Asset
 from monitor.core.calibration import ThrottleCorrection
 from monitor.core.depth import pooled_depth
 from monitor.core.instrument import InstrumentState
-from monitor.core.pooling import row_of
+from monitor.core.pooling import published, row_of
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
@@ -320,12 +320,15 @@ class Engine:
         return result
 
     def _heatmaps(self, at: int, asset: Asset, *, venues: bool, row: bool) -> Result:
-        heatmap, by_venue = asset.heatmaps(at, venues=venues)
-        if heatmap is None:
+        estimates = asset.estimates(at)
+        together = asset.pooled(estimates)
+        if together is None:
             return []
+        heatmap = published(together)
         result: Result = [self._message("heatmap", asset.name, at, heatmap)]
-        for venue, own in by_venue.items():
-            result.append(self._message("heatmap", asset.name, at, own, venue))
+        if venues:
+            for venue, own in asset.by_venue(estimates).items():
+                result.append(self._message("heatmap", asset.name, at, published(own), venue))
         if row:
             picture = row_of(heatmap, ROW_REACH)
             result.append(self._message("heatmap:log", asset.name, at, picture))

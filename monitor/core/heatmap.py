@@ -604,6 +604,7 @@ class Map:
             heard=heard,
             confidence=fresh * coverage * (0.4 + 0.3 * heard + 0.3 * learnt),
             level_sd=p.level_sd * sqrt(1.0 - 0.5 * learnt),
+            venues=(self.instrument.venue,),
         )
 
     def _side(self, side: int, at: int, first: int) -> tuple[Floats, Floats]:
@@ -626,7 +627,7 @@ class Map:
     def snapshot(self, at: int) -> Heatmap | None:
         """What to publish for this instrument."""
         estimate = self.estimate(at)
-        return None if estimate is None else published(estimate, [self.instrument.venue])
+        return None if estimate is None else published(estimate)
 
     # ------------------------------------------------------------------------- warm restart
 

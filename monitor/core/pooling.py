@@ -13,8 +13,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from monitor.core.calibration import interval
+from monitor.core.curves import DISTANCES
 from monitor.core.grid import STEP, price_of
-from monitor.events import AtRisk, Heatmap, HeatmapRow
+from monitor.events import AtRisk, Direction, Heatmap, HeatmapRow
 
 Floats = NDArray[np.float64]
 
@@ -43,12 +44,14 @@ class Estimate(Struct, frozen=True):
     heard: float
     confidence: float
     level_sd: float
+    venues: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 def pooled(
     name: str, estimates: Sequence[Estimate], *, missing: Sequence[str] = (), by: str = "distance"
-) -> Heatmap | None:
-    """The map of an asset or a venue: its instruments' maps added up; None without any.
+) -> Estimate | None:
+    """What an asset or a venue holds: its instruments' estimates added up; None without any.
 
     ``distance`` moves every map so that the marks agree: the shock that liquidates is a move of
     each venue's own mark. ``price`` adds at equal prices, for instruments whose basis is real.
@@ -73,7 +76,7 @@ def pooled(
     def mean(name: str) -> float:
         return float(sum(getattr(e, name) * e.open_interest_usd for e in estimates) / interest)
 
-    together = Estimate(
+    return Estimate(
         name=name,
         at=max(e.at for e in estimates),
         first=largest.first,
@@ -86,9 +89,9 @@ def pooled(
         heard=mean("heard"),
         confidence=mean("confidence") * len(estimates) / (len(estimates) + len(missing)),
         level_sd=mean("level_sd"),
+        venues=tuple(dict.fromkeys(venue for e in estimates for venue in e.venues)),
+        missing=tuple(missing),
     )
-    venues = dict.fromkeys(e.name.partition(":")[0] for e in estimates)
-    return published(together, list(venues), missing)
 
 
 def _shifted(values: Floats, offset: float) -> Floats:
@@ -106,7 +109,7 @@ def _shifted(values: Floats, offset: float) -> Floats:
     return moved
 
 
-def published(e: Estimate, venues: list[str], missing: Sequence[str] = ()) -> Heatmap:
+def published(e: Estimate) -> Heatmap:
     """An estimate in the form that is published: rounded to cents, intervals, bands."""
     low, high = interval(e.usd, e.variance + e.systematic**2)
     scale = exp(1.2816 * e.level_sd)
@@ -129,8 +132,8 @@ def published(e: Estimate, venues: list[str], missing: Sequence[str] = ()) -> He
         confidence=e.confidence,
         provenance="heard" if e.heard > 0.5 else "warm_start",
         at_risk=_at_risk(e),
-        venues=venues,
-        missing=list(missing),
+        venues=list(e.venues),
+        missing=list(e.missing),
     )
 
 
@@ -152,6 +155,18 @@ def _cents(values: Floats) -> list[float]:
     # Rounded, so that the last bits of exp do not reach anybody's digest.
     rounded: list[float] = (np.rint(values * 100.0) / 100.0).tolist()
     return rounded
+
+
+def fuel(e: Estimate, direction: Direction) -> Floats:
+    """Forced closes by distance from the mark, as `monitor.core.curves` defines curves."""
+    edges = (e.first + BUCKET * np.arange(BUCKETS + 1)) * STEP
+    here = log(e.mark)
+    side = 0 if direction == "down" else 1
+    cumulative = np.concatenate(([0.0], np.cumsum(e.usd[side])))
+    away = here - DISTANCES if direction == "down" else here + DISTANCES
+    standing = np.interp(away, edges, cumulative)
+    found: Floats = np.maximum.accumulate(np.abs(standing - standing[0]))
+    return found
 
 
 def _at_risk(e: Estimate) -> list[AtRisk]:

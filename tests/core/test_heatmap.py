@@ -20,7 +20,7 @@ from monitor.core.calibration import (
 from monitor.core.grid import BINS, STEP, Cohorts, bin_of, mirrored, price_of
 from monitor.core.heatmap import Map, Parameters
 from monitor.core.margin import MarginTable, distances
-from monitor.core.pooling import BUCKET, pooled
+from monitor.core.pooling import BUCKET, pooled, published
 from monitor.core.saved import StateError
 from monitor.events import NS, Candle, Instrument, Tier
 
@@ -515,12 +515,12 @@ def test_pooling_adds_up_and_follows_each_venues_own_mark():
     one = started(spec=instrument("binance"))
     other = started(spec=instrument("bybit"), price=100_000.0 * exp(3 * BUCKET * STEP))
     estimates = [one.estimate(START), other.estimate(START)]
-    both = pooled("BTC", estimates)
-    single = [pooled("BTC", [e]) for e in estimates]
+    both = published(pooled("BTC", estimates))
+    single = [published(pooled("BTC", [e])) for e in estimates]
     assert both.venues == ["binance", "bybit"]
     total = sum(sum(s.long_usd) + sum(s.short_usd) for s in single)
     assert sum(both.long_usd) + sum(both.short_usd) == pytest.approx(total, rel=1e-6)
-    by_price = pooled("BTC", estimates, by="price")
+    by_price = published(pooled("BTC", estimates, by="price"))
     ours, theirs = np.array(both.long_usd), np.array(by_price.long_usd)
     assert not np.allclose(ours, theirs)
 
