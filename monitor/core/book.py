@@ -1,8 +1,8 @@
 """One limit order book that is either true or says that it is not.
 
 Prices are integer ticks. Levels near the touch live in two dense arrays ("ladders") indexed by
-tick, which makes both an update and a cumulative depth curve cheap; the few levels farther away
-live in a dictionary. The book does not know how a venue numbers its updates: the venue's codec
+tick, which makes both an update and a cumulative depth curve cheap; the levels farther away live
+in `Far`. The book does not know how a venue numbers its updates: the venue's codec
 delivers snapshots and deltas in sequence and reports gaps.
 """
 
@@ -10,11 +10,13 @@ from array import array
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
+from math import ceil, floor
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from monitor.core.far import Far
 from monitor.events import Level
 
 State: TypeAlias = Literal["empty", "syncing", "synced", "stale"]
@@ -55,10 +57,7 @@ class Book:
             self._inverse = float(round(self._inverse * 1e6) / 1e6)
         self._limit: int | None = None
         self._ladders: tuple[array[float], array[float]] = (array("d"), array("d"))
-        self._far: tuple[dict[Tick, float], dict[Tick, float]] = ({}, {})
-        # Lowest and highest level of `_far`, None while not known: a search costs, and few writes
-        # change them.
-        self._far_ends: list[tuple[Tick, Tick] | None] = [None, None]
+        self._far = (Far(), Far())
         self._base = 0
         self._counts = [0, 0]
         self._reach: list[Tick | None] = [None, None]
@@ -202,8 +201,9 @@ class Book:
         else:
             total = value[np.searchsorted(prices, limits * (1 + 1e-12), "right")]
         if far := self._far[side]:
-            outside = np.fromiter(far.keys(), np.float64, len(far)) / self._inverse
-            worth = outside * np.fromiter(far.values(), np.float64, len(far))
+            ticks, quantities = far.arrays()
+            outside = ticks / self._inverse
+            worth = outside * quantities
             within = sign * (limits[:, None] - outside) >= 0
             total = total + (within * worth).sum(axis=1)
         reach = self.reach(side)
@@ -211,6 +211,35 @@ class Book:
         if reach is not None:
             known = sign * (limits - reach) <= 0
         return total, known
+
+    def resting(
+        self, side: int, price: float, limit: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Prices and quantities of the levels from `price` to `limit`, unsorted.
+
+        `side` is 0 for bids, where `limit` is the lower price, and 1 for asks. Both arrays have
+        shape (levels,) and are the caller's.
+        """
+        ladder = np.frombuffer(self._ladders[side])
+        low, high = (limit, price) if side == 0 else (price, limit)
+        first = min(max(ceil(low * self._inverse - self._base - 1e-6), 0), len(ladder))
+        last = max(floor(high * self._inverse - self._base + 1e-6) + 1, 0)
+        near = (ladder[first:last] != 0).nonzero()[0]
+        near += first
+        quantities = ladder[near]
+        prices = (near + self._base) / self._inverse
+        if far := self._far[side]:
+            ticks, more = far.arrays()
+            outside = ticks / self._inverse
+            within = ((outside >= low) & (outside <= high)).nonzero()[0]
+            prices = np.concatenate((prices, outside[within]))
+            quantities = np.concatenate((quantities, more[within]))
+        return prices, quantities
+
+    @property
+    def maintained(self) -> bool:
+        """Whether the venue keeps a window of levels and says nothing of what lies outside it."""
+        return self._limit is not None
 
     def text(self, decimals: int) -> str:
         """The levels as lines ``b price quantity`` and ``a price quantity``, best first.
@@ -240,8 +269,7 @@ class Book:
         size = min(LADDER_MAX, max(LADDER_MIN, 1 << max(wanted - 1, 1).bit_length()))
         zeros = bytes(8 * size)
         self._ladders = (array("d", zeros), array("d", zeros))
-        self._far = ({}, {})
-        self._far_ends = [None, None]
+        self._far = (Far(), Far())
         self._base = max(1, middle - size // 2)
 
     def _apply_fast(self, side: int, levels: list[Level]) -> str | None:
@@ -289,16 +317,7 @@ class Book:
         tick = round(ticks, 6)
         if tick <= 0:
             raise ValueError(ticks)
-        far = self._far[side]
-        before = len(far)
-        ends = self._far_ends[side]
-        if quantity:
-            far[tick] = quantity
-            if ends is not None and not ends[0] <= tick <= ends[1]:
-                self._far_ends[side] = min(ends[0], tick), max(ends[1], tick)
-        elif far.pop(tick, None) is not None and ends is not None and tick in ends:
-            self._far_ends[side] = None
-        return len(far) - before
+        return self._far[side].write(tick, quantity)
 
     def _trim(self, limit: int) -> None:
         """Forget levels that fell out of the venue's window: it no longer updates them."""
@@ -324,10 +343,7 @@ class Book:
         used = (np.frombuffer(self._ladders[side]) != 0).tobytes()
         index = used.rfind(1) if highest else used.find(1)
         ends: list[Tick] = [index + self._base] if index >= 0 else []
-        if far := self._far[side]:
-            if self._far_ends[side] is None:
-                self._far_ends[side] = min(far), max(far)
-            ends += self._far_ends[side] or ()
+        ends += self._far[side].ends() or ()
         if not ends:
             return None
         return max(ends) if highest else min(ends)
@@ -338,8 +354,7 @@ class Book:
         everything = [self.levels(0), self.levels(1)]
         zeros = bytes(8 * size)
         self._ladders = (array("d", zeros), array("d", zeros))
-        self._far = ({}, {})
-        self._far_ends = [None, None]
+        self._far = (Far(), Far())
         self._base = max(1, middle - size // 2)
         for side, levels in enumerate(everything):
             for tick, quantity in levels:
@@ -347,7 +362,7 @@ class Book:
                 if 0 <= index < size and tick == int(tick):
                     self._ladders[side][index] = quantity
                 else:
-                    self._far[side][tick] = quantity
+                    self._far[side].write(tick, quantity)
 
     def _lines(self, decimals: int) -> Iterator[str]:
         for side, letter in enumerate("ba"):
