@@ -451,8 +451,238 @@ class Status(Struct, frozen=True):
     instruments: list[InstrumentStatus]
 
 
-Body: TypeAlias = Depth | Heatmap | HeatmapRow | Liquidation | Status
-Kind: TypeAlias = Literal["depth", "heatmap", "heatmap:log", "liquidations", "status"]
+Phase: TypeAlias = Literal["calm", "watch", "warning", "critical", "cascading", "exhausted"]
+Severity: TypeAlias = Literal["info", "warning", "critical"]
+Action: TypeAlias = Literal["raised", "changed", "cleared"]
+Author: TypeAlias = Literal["map", "baseline"]
+"""Which of the two models a published probability is from."""
+
+
+class Reason(Struct, frozen=True):
+    """One sentence. `weight` is its contribution from 0 to 1; 0 says that something is unknown."""
+
+    code: str
+    text: str
+    weight: float
+
+
+class Range(Struct, frozen=True, gc=False):
+    """An expected value with its 10 and 90 % quantiles."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Probability(Struct, frozen=True, gc=False):
+    """Of a cascade within a horizon: as published, by the map model and without the map."""
+
+    horizon_s: int
+    ratio: float | None
+    map: float | None
+    baseline: float | None
+
+
+class Mechanism(Struct, frozen=True, kw_only=True):
+    """The loop as solved: where it starts, how strong it is and where it would end.
+
+    Attributes:
+        critical_shock, critical_usd: the smallest move, and the smallest sale or purchase, that
+            would run by itself; None where none is found up to `reach`.
+        landing: how far from the mark it would end, a ratio; None without a critical shock, or
+            with `beyond`: farther than can be seen.
+        loop_gain: the largest along the path, between the prices `gain_from` and `gain_to`.
+        supercritical_share: of the distances within 5 %, that with a loop gain above 1.
+        amplification: of a move of two standard deviations in 15 minutes; None: beyond what is
+            seen.
+        jump, liquidated_usd: how far and how much, if it comes; None where it cannot.
+        psi: flow that hits the book for each forced dollar, what is refilled meanwhile taken off.
+        elasticity_depth, elasticity_fuel: change of ln(critical_usd) with ln(depth), ln(fuel).
+    """
+
+    critical_shock: float | None
+    critical_usd: float | None
+    landing: float | None
+    beyond: bool
+    reach: float
+    loop_gain: float
+    gain_from: float
+    gain_to: float
+    supercritical_share: float
+    amplification: float | None
+    jump: Range | None
+    liquidated_usd: Range | None
+    psi: float
+    elasticity_depth: float | None
+    elasticity_fuel: float | None
+
+
+class DirectionRisk(Struct, frozen=True, kw_only=True):
+    """Risk of an asset in one direction. None is unknown, never zero.
+
+    Attributes:
+        phase: as it is to be shown; ``unknown`` where ``calm`` would rest on unusable inputs.
+        phase_age_s: for how long; `alert` is the id of the episode that stands, else empty.
+        held: why the phase cannot step down; `abstaining`: why no forecast is stood by.
+        score: 0 in an ordinary minute, 1 at even odds of a cascade in 15 minutes.
+        using: which model is published.
+        mechanism: None where depth, map or volatility is not known.
+        normal_move: two standard deviations over 15 minutes, at least 1 %; `fuel_usd` and
+            `depth_usd` lie within it.
+        components: what the score is made of, 0 to 1 each (model.md A12).
+        printed_usd: forced closes in the last minute, corrected for throttled feeds.
+    """
+
+    direction: Direction
+    phase: Phase | Literal["unknown"]
+    phase_age_s: float
+    alert: str
+    held: str
+    abstaining: str
+    silent: bool
+    score: float | None
+    using: Author
+    probabilities: list[Probability]
+    mechanism: Mechanism | None
+    normal_move: float | None
+    fuel_usd: float | None
+    depth_usd: float | None
+    depth_ratio: float | None
+    refill_usd_s: float | None
+    components: dict[str, float | None]
+    printed_usd: float | None
+    reasons: list[Reason]
+
+
+class Risk(Struct, frozen=True, kw_only=True):
+    """Risk of an asset, down and up.
+
+    Attributes:
+        quality: how far the inputs can be trusted now; `confidence` the forecast, which it is in.
+        coverage: share of the open interest that stands on the map.
+        volatility: forecast over the horizons in seconds, a ratio, not annualised.
+        funding_rate: per 8 hours, by open interest.
+        contagion: spectral radius of what assets do to each other.
+        missing: instruments that are not heard, and `faults` what is wrong, in words.
+        model: version of the coefficients.
+    """
+
+    mark: float | None
+    quality: float
+    confidence: float
+    coverage: float | None
+    volatility: dict[int, float] | None
+    funding_rate: float | None
+    contagion: float | None
+    missing: list[str]
+    faults: list[str]
+    model: str
+    directions: list[DirectionRisk]
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """One turn of an episode, which begins with ``raised`` and ends with ``cleared``.
+
+    Attributes:
+        id: the same through an episode, unique also over restarts without a state.
+        code: what a quality alert is about; empty for risk.
+        subject: whose fault it is, such as a venue; empty for risk.
+        phase, previous: None for quality; `since` is when the phase, or the fault, began.
+        held: why the phase could not step down, else empty.
+        silent: made while observing; to be recorded and not sent.
+    """
+
+    id: str
+    kind: Literal["risk", "quality"]
+    action: Action
+    asset: str
+    direction: Direction | None
+    phase: Phase | None
+    previous: Phase | None
+    since: int
+    at: int
+    severity: Severity
+    score: float | None
+    probability_15m: float | None
+    reasons: list[Reason]
+    confidence: float | None
+    silent: bool
+    held: str
+    text: str
+    code: str = ""
+    subject: str = ""
+
+
+class Forecast(Struct, frozen=True, kw_only=True):
+    """A probability as it was published, before the fact.
+
+    Attributes:
+        id: the same in its verdict.
+        due: the end of its window, which begins at `at`.
+        probability: the published one, the map's or the baseline's as `using` says.
+        abstaining: why it is not stood by, else empty; it is graded all the same.
+    """
+
+    id: str
+    asset: str
+    direction: Direction
+    horizon_s: int
+    at: int
+    due: int
+    probability: float
+    using: Author
+    p_map: float | None
+    p_baseline: float | None
+    p_climatology: float
+    abstaining: str
+
+
+class ForecastVerdict(Struct, frozen=True, kw_only=True):
+    """What became of a forecast. `outcome` is None where the label cannot be decided."""
+
+    id: str
+    asset: str
+    direction: Direction
+    horizon_s: int
+    forecast_at: int
+    at: int
+    probability: float
+    outcome: bool | None
+    brier: float | None
+    log_score: float | None
+
+
+class Undelivered(Struct, frozen=True):
+    """An alert that an address was not told of: its `seq` among the alerts of the asset."""
+
+    alert_seq: int
+    url: str
+    reason: str
+
+
+Body: TypeAlias = (
+    Depth
+    | Heatmap
+    | HeatmapRow
+    | Liquidation
+    | Risk
+    | Alert
+    | Undelivered
+    | Forecast
+    | ForecastVerdict
+    | Status
+)
+Kind: TypeAlias = Literal[
+    "alerts",
+    "depth",
+    "forecasts",
+    "heatmap",
+    "heatmap:log",
+    "liquidations",
+    "risk",
+    "status",
+    "undelivered",
+]
 
 
 class Message(Struct, frozen=True, omit_defaults=True):

@@ -116,7 +116,10 @@ class Pipeline:
                 name: _instrument_summary(state) for name, state in engine.instruments.items()
             },
             "assets": {
-                name: {"instruments": [state.spec.name for state in asset.instruments]}
+                name: {
+                    "instruments": [state.spec.name for state in asset.instruments],
+                    "risk": msgspec.to_builtins(asset.risk, str_keys=True),
+                }
                 for name, asset in engine.assets.items()
             },
             "digest": self.digest,

@@ -1,6 +1,6 @@
-"""One underlying over all its venues: the maps of its instruments, added up.
+"""One underlying over all its venues: maps and books added up, and the risk that follows.
 
-Responsible for what is true of the asset as a whole; `instrument` knows each part.
+Responsible for what is true of the asset as a whole; `instrument` knows each part, `risk` judges.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,17 +9,44 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from monitor.core.alerts import AlertRules, Budget, BudgetState, Fault, Quality, QualityState
 from monitor.core.calibration import DEFAULT_PRIOR, ThrottleCorrection, Weights
+from monitor.core.coefficients import MODEL
+from monitor.core.conditions import DIRECTIONS, SIDE_OF, Conditions, ConditionsState
+from monitor.core.curves import STEP, Floats
 from monitor.core.heatmap import Map
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
-from monitor.core.pooling import Estimate, pooled
+from monitor.core.label import Labeller, LabellerState
+from monitor.core.liquidity import LiquidityState
+from monitor.core.past import VOLATILITY_HORIZONS_S
+from monitor.core.pooling import Estimate, fuel, pooled
+from monitor.core.reasons import Unheard
+from monitor.core.risk import USUAL_W, Outlook, OutlookState, Situation
 from monitor.core.saved import StateError, packed, unpacked
-from monitor.events import NS
+from monitor.core.stress import Stress, VenueCurves, stress
+from monitor.core.supply import Curve
+from monitor.core.supply import pooled as pooled_curves
+from monitor.events import (
+    NS,
+    Alert,
+    Direction,
+    Forecast,
+    ForecastVerdict,
+    Liquidation,
+    Risk,
+)
 
 VERSION: Final = 1
 
 STATE_KEPT_NS: Final = 72 * 3600 * NS
 """An older state is refused: the candles that say what it has missed do not reach further."""
+
+
+INTEREST_STALE_NS: Final = 600 * NS
+"""Open interest unheard for longer is a fault."""
+
+NEAR: Final = 0.05
+"""Distance within which a venue's share of the fuel is told."""
 
 
 class Saved(Struct, frozen=True):
@@ -31,6 +58,11 @@ class Saved(Struct, frozen=True):
     correction: list[list[float]]
     pool: list[list[list[float]]]
     maps: dict[str, bytes]
+    conditions: ConditionsState
+    outlooks: list[OutlookState]
+    labels: LabellerState
+    budget: BudgetState
+    faults: QualityState
 
 
 class Asset:
@@ -39,19 +71,59 @@ class Asset:
     Attributes:
         name: such as ``BTC``.
         instruments: in the order in which they were listed.
+        conditions: moves, flows and prints, and what is usual.
+        outlooks: the risk by direction.
+        situations: what the outlooks were last formed on, by direction.
+        risk: as last published.
     """
 
-    def __init__(self, name: str, correction: ThrottleCorrection) -> None:
+    def __init__(
+        self,
+        name: str,
+        correction: ThrottleCorrection,
+        rules: AlertRules = AlertRules(),  # noqa: B008 (frozen)
+    ) -> None:
         """`correction` is shared by all assets."""
         self.name = name
         self.instruments: list[InstrumentState] = []
+        self.conditions = Conditions(self.instruments, correction)
+        self._budget = Budget(rules)
+        self.outlooks = {
+            d: Outlook(name, d, model=MODEL, rules=rules, budget=self._budget) for d in DIRECTIONS
+        }
+        self.situations: dict[Direction, Situation] = {}
+        self.risk: Risk | None = None
+        self._quality = Quality(name, rules=rules)
+        self._labeller = Labeller()
         self._correction = correction
         self._pool = Weights(DEFAULT_PRIOR)
         self._resumable: dict[str, bytes] = {}
+        self._norms: dict[str, LiquidityState] = {}
 
     def add(self, state: InstrumentState) -> None:
         """Take over a new instrument."""
         self.instruments.append(state)
+        norms = self._norms.pop(state.spec.name, None)
+        if norms is not None:
+            state.liquidity.restore(norms)
+
+    def printed(self, at: int, state: InstrumentState, event: Liquidation) -> None:
+        """A venue reported a forced close of one of the instruments."""
+        self.conditions.printed(at, state, event)
+
+    def advance(self, at: int) -> list[Forecast | ForecastVerdict]:
+        """Time passed; once a minute forecasts are registered and older ones graded."""
+        minute = self.conditions.advance(at)
+        if minute is None:
+            return []
+        for verdict in self._labeller.heard(minute):
+            self.outlooks[verdict.direction].judged(verdict)
+        found: list[Forecast | ForecastVerdict] = []
+        for outlook in self.outlooks.values():
+            outlook.minute(minute.at)
+            found += outlook.mature(minute.at)
+            found += outlook.register(minute.at)
+        return found
 
     def specify(self, at: int, state: InstrumentState) -> str | None:
         """Give an instrument the map that its margin tiers allow; why a saved one was refused.
@@ -112,6 +184,164 @@ class Asset:
             for name, (s, e) in found.items()
         }
 
+    # ---------------------------------------------------------------------------------- risk
+
+    def assess(
+        self,
+        at: int,
+        estimates: Mapping[str, Estimate],
+        together: Estimate | None,
+        contagion: Mapping[Direction, float],
+    ) -> tuple[Risk, list[Alert]]:
+        """The risk at `at` (ns), and the alerts that follow."""
+        quality = self._heard_share(at)
+        unheard = self._unheard(at)
+        absent = self._absent(at)
+        price = self.conditions.price()
+        mark = together.mark if together is not None else price
+        directions, alerts, confidence = [], [], 1.0
+        for d in DIRECTIONS:
+            depth = self._depth(at, d)
+            here = fuel(together, d) if together is not None else None
+            now = Situation(
+                at=at,
+                mark=mark,
+                volatility=self.conditions.forecast if price is not None else None,
+                depth=depth,
+                fuel=here,
+                level_sd=together.level_sd if together is not None else 0.0,
+                map_confidence=together.confidence if together is not None else None,
+                coverage=together.coverage * quality if together is not None else None,
+                quality=quality,
+                contagion=contagion.get(d),
+                stale=_stale(price, depth, here),
+                missing=tuple(absent),
+                unheard=tuple(unheard),
+                venue_fuel=_shares(estimates, d),
+            )
+            self.situations[d] = now
+            risk, sure, raised = self.outlooks[d].update(now, self.conditions)
+            directions.append(risk)
+            alerts += raised
+            confidence = min(confidence, sure)
+        faults = self._faults(at, absent, together, directions[0].abstaining)
+        alerts += self._quality.step(at, faults)
+        volatility = self.conditions.forecast
+        self.risk = Risk(
+            mark=mark,
+            quality=quality,
+            confidence=confidence,
+            coverage=together.coverage if together is not None else None,
+            volatility=None
+            if volatility is None
+            else {
+                h: sigma * h**0.5
+                for h, sigma in zip(VOLATILITY_HORIZONS_S, volatility.sigma, strict=True)
+            },
+            funding_rate=self.conditions.funding(at),
+            contagion=max(contagion.values(), default=None),
+            missing=[f"{u.venue}: {u.what}" for u in unheard],
+            faults=[fault.detail for fault in self._quality.standing()],
+            model=MODEL.version,
+            directions=directions,
+        )
+        return self.risk, alerts
+
+    def stress(self, at: int, shock: float) -> Stress:
+        """What a move of all books by `shock`, a signed ratio, would set off.
+
+        Depth survives as in the median event, and the map is taken at its expected level.
+
+        Raises:
+            ValueError: `shock` is no move.
+        """
+        direction: Direction = "down" if shock < 0.0 else "up"
+        side = SIDE_OF[direction]
+        estimates = self.estimates(at)
+        venues = []
+        for state in self.instruments:
+            name = state.spec.name
+            curve = state.liquidity.curve(at, side)
+            estimate = estimates.get(name)
+            tiers = state.spec.tiers
+            venues.append(
+                VenueCurves(
+                    name=name,
+                    mark=estimate.mark if estimate is not None else None,
+                    depth=curve.usd if curve is not None else None,
+                    fuel=fuel(estimate, direction) if estimate is not None else None,
+                    maintenance=tiers[0].rate if tiers else None,
+                )
+            )
+        arbitrage = self.conditions.arbitrage
+        return stress(
+            shock,
+            venues,
+            survival=USUAL_W,
+            psi=self.outlooks[direction].psi(self.conditions),
+            alphas={name: arbitrage.alpha(name) for name in arbitrage.venues},
+        )
+
+    def _depth(self, at: int, direction: Direction) -> Curve | None:
+        side = SIDE_OF[direction]
+        curves = [state.liquidity.curve(at, side) for state in self.instruments]
+        return pooled_curves(curve for curve in curves if curve is not None)
+
+    def _heard_share(self, at: int) -> float:
+        """Share of the instruments' inputs that are heard: mark, book and open interest."""
+        if not self.instruments:
+            return 0.0
+        good = sum(
+            (at - s.mark_at <= MARK_FRESH_NS)
+            + (s.book.state == "synced")
+            + (at - s.open_interest_at <= INTEREST_STALE_NS)
+            for s in self.instruments
+        )
+        return good / (3.0 * len(self.instruments))
+
+    def _absent(self, at: int) -> list[str]:
+        """Venues of which no instrument has a mark and a book to go by."""
+        present = {
+            s.spec.venue
+            for s in self.instruments
+            if at - s.mark_at <= MARK_FRESH_NS and s.liquidity.curve(at, "long") is not None
+        }
+        venues = dict.fromkeys(state.spec.venue for state in self.instruments)
+        return [venue for venue in venues if venue not in present]
+
+    def _unheard(self, at: int) -> list[Unheard]:
+        found = []
+        for s in self.instruments:
+            venue = s.spec.venue
+            if at - s.mark_at > MARK_FRESH_NS:
+                found.append(Unheard(venue, "mark price", _age_s(at, s.mark_at)))
+            if at - s.open_interest_at > INTEREST_STALE_NS:
+                found.append(Unheard(venue, "open interest", _age_s(at, s.open_interest_at)))
+            if s.book.state != "synced":
+                found.append(Unheard(venue, "order book", _age_s(at, s.book_at)))
+        return found
+
+    def _faults(
+        self, at: int, absent: list[str], together: Estimate | None, abstaining: str
+    ) -> list[Fault]:
+        faults = [Fault("venue_silent", v, f"{v}: neither mark nor book is heard") for v in absent]
+        for s in self.instruments:
+            name, venue = s.spec.name, s.spec.venue
+            if venue in absent:
+                continue
+            if s.book.state != "synced":
+                faults.append(Fault("book_unsynced", name, f"{name}: its book is {s.book.state}"))
+            if at - s.mark_at > MARK_FRESH_NS:
+                faults.append(Fault("mark_stale", name, f"{name}: no mark price for a minute"))
+            if at - s.open_interest_at > INTEREST_STALE_NS:
+                detail = f"{name}: no open interest for ten minutes"
+                faults.append(Fault("open_interest_stale", name, detail))
+        if together is None:
+            faults.append(Fault("map_confidence_low", "", "there is no liquidation map"))
+        if abstaining:
+            faults.append(Fault("abstaining", "", abstaining))
+        return faults
+
     # ------------------------------------------------------------------------- warm restart
 
     def state(self, at: int) -> bytes:
@@ -128,6 +358,11 @@ class Asset:
                 correction=self._correction.state(),
                 pool=self._pool.state(),
                 maps=known,
+                conditions=self.conditions.state(),
+                outlooks=[outlook.state() for outlook in self.outlooks.values()],
+                labels=self._labeller.state(),
+                budget=self._budget.state(),
+                faults=self._quality.state(),
             )
         )
 
@@ -149,8 +384,18 @@ class Asset:
         try:
             self._pool.restore(saved.pool)
             self._correction.restore(saved.correction)
+            self._norms = self.conditions.restore(saved.conditions)
+            for outlook, own in zip(self.outlooks.values(), saved.outlooks, strict=True):
+                outlook.restore(own)
+            self._labeller.restore(saved.labels)
+            self._budget.restore(saved.budget)
+            self._quality.restore(saved.faults)
         except (ValueError, IndexError) as problem:
             raise StateError(f"state does not fit: {problem}") from problem
+        for state in self.instruments:
+            norms = self._norms.pop(state.spec.name, None)
+            if norms is not None:
+                state.liquidity.restore(norms)
         self._resumable = dict(saved.maps)
         refused = {}
         for heatmap in self._maps():
@@ -172,3 +417,33 @@ class Asset:
 
     def _maps(self) -> Iterator[Map]:
         return (state.map for state in self.instruments if state.map is not None)
+
+
+def _stale(price: float | None, depth: Curve | None, fuel_curve: Floats | None) -> str | None:
+    """Why the inputs do not show the present."""
+    if price is None:
+        return "no mark price is heard"
+    if fuel_curve is None:
+        return "there is no liquidation map"
+    if depth is None:
+        return "no order book is believed"
+    return None
+
+
+def _shares(
+    estimates: Mapping[str, Estimate], direction: Direction
+) -> tuple[tuple[str, float], ...]:
+    """Share of the near fuel by venue, largest first."""
+    usd: dict[str, float] = {}
+    for name, estimate in estimates.items():
+        venue = name.partition(":")[0]
+        near = fuel(estimate, direction)[round(NEAR / STEP)]
+        usd[venue] = usd.get(venue, 0.0) + float(near)
+    total = sum(usd.values())
+    if total <= 0.0:
+        return ()
+    return tuple(sorted(((v, x / total) for v, x in usd.items()), key=lambda r: (-r[1], r[0])))
+
+
+def _age_s(at: int, heard_at: int) -> float | None:
+    return (at - heard_at) / NS if heard_at else None

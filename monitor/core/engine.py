@@ -6,7 +6,7 @@ the input's own time, so that a replay publishes at the very moments the live ru
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from monitor.config import EngineConfig
@@ -14,7 +14,8 @@ from monitor.core.asset import Asset
 from monitor.core.calibration import ThrottleCorrection
 from monitor.core.depth import pooled_depth
 from monitor.core.instrument import InstrumentState
-from monitor.core.pooling import published, row_of
+from monitor.core.neighbours import Neighbours
+from monitor.core.pooling import Estimate, published, row_of
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
@@ -98,6 +99,7 @@ class Engine:
         self.delays: dict[str, Delays] = {}
         self.refused: dict[str, str] = {}
         self._correction = ThrottleCorrection()
+        self._neighbours = Neighbours()
         self._publish_ns = config.publish_interval_ms * MS_NS
         self._status_ns = config.status_interval_ms * MS_NS
         self._venue_ns = config.venue_interval_ms * MS_NS
@@ -228,10 +230,12 @@ class Engine:
         state.liquidations += 1
         if state.map is not None:
             state.map.liquidation(at, event.side, event.usd, event.completeness)
+        self.assets[state.spec.asset].conditions.printed(at, state, event)
         return [self._message("liquidations", state.spec.asset, at, event)]
 
     def _on_candles(self, _at: int, state: InstrumentState, event: Candles) -> Result:
         state.candles = event.rows
+        self.assets[state.spec.asset].conditions.history(event.rows)
         if state.map is not None:
             state.map.history(event.rows)
         return _NOTHING
@@ -307,6 +311,10 @@ class Engine:
             state.volatility.sample(at, *state.quote(at))
             if state.map is not None:
                 state.map.advance(at)
+        for asset in self.assets.values():
+            for graded in asset.advance(at):
+                result.append(self._message("forecasts", asset.name, at, graded))
+        self._neighbours.advance(at, self.assets)
         if self._is_due("asset", at, self._publish_ns):
             venues_due = self._is_due("venue", at, self._venue_ns)
             row_due = self._is_due("row", at, self._row_ns)
@@ -314,16 +322,29 @@ class Engine:
                 depth = pooled_depth(asset.instruments)
                 if depth is not None:
                     result.append(self._message("depth", asset.name, at, depth))
-                result += self._heatmaps(at, asset, venues=venues_due, row=row_due)
+                estimates = asset.estimates(at)
+                together = asset.pooled(estimates)
+                if together is not None:
+                    result += self._heatmaps(
+                        at, asset, estimates, together, venues=venues_due, row=row_due
+                    )
+                risk, alerts = asset.assess(at, estimates, together, self._neighbours.radius)
+                result.append(self._message("risk", asset.name, at, risk))
+                result += [self._message("alerts", asset.name, at, alert) for alert in alerts]
         if self._is_due("status", at, self._status_ns):
             result.append(self._message("status", "", at, self.status(at)))
         return result
 
-    def _heatmaps(self, at: int, asset: Asset, *, venues: bool, row: bool) -> Result:
-        estimates = asset.estimates(at)
-        together = asset.pooled(estimates)
-        if together is None:
-            return []
+    def _heatmaps(
+        self,
+        at: int,
+        asset: Asset,
+        estimates: Mapping[str, Estimate],
+        together: Estimate,
+        *,
+        venues: bool,
+        row: bool,
+    ) -> Result:
         heatmap = published(together)
         result: Result = [self._message("heatmap", asset.name, at, heatmap)]
         if venues:

@@ -6,6 +6,7 @@ from math import log, sqrt
 
 from monitor.core.book import Book
 from monitor.core.heatmap import Map
+from monitor.core.liquidity import Liquidity
 from monitor.events import NS, Candle, Funding, Instrument, Side, Taker
 
 FLOW_SECONDS = 300
@@ -22,9 +23,10 @@ MARK_FRESH_NS = 60 * NS
 
 
 class Flow:
-    """Taker buying and selling in USD over the last `FLOW_SECONDS` seconds."""
+    """Taker buying and selling in USD over the last `FLOW_SECONDS` seconds, and in all."""
 
     def __init__(self) -> None:
+        self.bought_usd = self.sold_usd = 0.0
         self._seconds: deque[list[float]] = deque(maxlen=FLOW_SECONDS)
 
     def add(self, at: int, usd: float, taker: Taker) -> None:
@@ -32,7 +34,12 @@ class Flow:
         second = at // NS
         if not self._seconds or self._seconds[-1][0] < second:
             self._seconds.append([float(second), 0.0, 0.0])
-        self._seconds[-1][1 if taker == "buy" else 2] += usd
+        if taker == "buy":
+            self.bought_usd += usd
+            self._seconds[-1][1] += usd
+        else:
+            self.sold_usd += usd
+            self._seconds[-1][2] += usd
 
     def within(self, at: int, seconds: int) -> tuple[float, float]:
         """(bought, sold) USD in the last `seconds` seconds before `at`."""
@@ -100,6 +107,7 @@ class InstrumentState:
         self.liquidations = 0
         self.silent: dict[str, int] = {}
         self.map: Map | None = None
+        self.liquidity = Liquidity()
 
     def respecify(self, spec: Instrument) -> None:
         """Take over a changed specification; another tick or contract size voids the book."""

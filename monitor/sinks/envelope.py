@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from monitor.events import Body, Liquidation, Message
+from monitor.events import Alert, Body, Forecast, ForecastVerdict, Liquidation, Message
 
 VERSION: Final = 1
 """Version of the envelope; changes only when a reader of the old one would break."""
@@ -25,21 +25,6 @@ class Envelope(Struct, frozen=True, omit_defaults=True):
     asset: str
     data: Any
     venue: str = ""
-
-
-class LiquidationData(Struct, frozen=True):
-    """A `Liquidation` with its time in microseconds: JavaScript cannot hold nanoseconds."""
-
-    instrument: str
-    sent_at_us: int
-    side: str
-    quantity: float
-    usd: float
-    price: float
-    price_kind: str
-    fill_price: float | None
-    completeness: str
-    raw_side: str
 
 
 def encode(message: Message, run: str) -> bytes:
@@ -62,18 +47,21 @@ def encode(message: Message, run: str) -> bytes:
 _encoder = msgspec.json.Encoder()
 
 
+_TIMES: Final[dict[type, tuple[str, ...]]] = {
+    Liquidation: ("sent_at",),
+    Alert: ("since", "at"),
+    Forecast: ("at", "due"),
+    ForecastVerdict: ("forecast_at", "at"),
+}
+"""Times in these bodies, which are told in microseconds: JavaScript cannot hold nanoseconds."""
+
+
 def _data(body: Body) -> Any:  # noqa: ANN401  (whatever msgspec encodes)
-    if not isinstance(body, Liquidation):
+    times = _TIMES.get(type(body))
+    if times is None:
         return body
-    return LiquidationData(
-        instrument=body.instrument,
-        sent_at_us=body.sent_at // 1000,
-        side=body.side,
-        quantity=body.quantity,
-        usd=body.usd,
-        price=body.price,
-        price_kind=body.price_kind,
-        fill_price=body.fill_price,
-        completeness=body.completeness,
-        raw_side=body.raw_side,
-    )
+    fields = {name: getattr(body, name) for name in body.__struct_fields__}
+    return {
+        f"{name}_us" if name in times else name: value // 1000 if name in times else value
+        for name, value in fields.items()
+    }

@@ -76,6 +76,12 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 REFUSED_BACKOFF_MAX_S: Final = 1.0
 """The longest wait while only some keys are refused, so that the others stay fresh."""
 
+COMMON: Final = frozenset({"alerts", "forecasts"})
+"""Events of all assets in one stream."""
+
+HEARD: Final = frozenset({"alerts"})
+"""Events that are published on the channel of their stream's name as well."""
+
 BATCH: Final = 64
 """Messages in one MULTI: bounds how long the server is busy with us (64 x 20 KB, about 1 ms)."""
 
@@ -90,6 +96,8 @@ _log = logging.getLogger(__name__)
 
 def key_of(prefix: str, message: Message) -> str:
     """Key and channel of a message; the asset in braces keeps its keys in one cluster slot."""
+    if message.kind in COMMON:
+        return f"{prefix}:{message.kind}"
     asset = f"{{{message.asset}}}:" if message.asset else ""
     venue = f":{message.venue}" if message.venue else ""
     return f"{prefix}:{asset}{message.kind}{venue}"
@@ -375,7 +383,10 @@ class RedisSink:
                     maxlen=self._longest(entry.message),
                     approximate=True,
                 )
-            replies = await pipe.execute(raise_on_error=False)
+            for entry in batch:
+                if entry.message.kind in HEARD:
+                    pipe.publish(key, encode(entry.message, self._run))
+            replies = (await pipe.execute(raise_on_error=False))[: len(batch)]
         problem: Exception | None = None
         low: list[Entry] = []
         for entry, reply in zip(batch, replies, strict=True):

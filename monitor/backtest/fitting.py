@@ -1,0 +1,264 @@
+"""Fits the coefficients of the forecast: pure functions of arrays, nothing of where they are from.
+
+`fitted` makes one `Variant` out of rows of inputs and labels, `written` the source text that
+`monitor/core/coefficients.py` ships.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.features import FALLING, INPUTS, RISING, Features, PerHorizon
+from monitor.core.forecast import Calibration, Model, Variant, pav
+from monitor.core.regression import Recursive
+from monitor.events import HORIZONS_S
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+LEAST_POSITIVES: Final = 30
+"""Fewer events than this are no base for any fit (model.md B)."""
+ISOTONIC_POSITIVES: Final = 200
+"""Fewer than this are calibrated by Platt's two parameters (A12)."""
+_LEAST: Final = 1e-6
+
+
+class TooFewPositivesError(Exception):
+    """A fit on fewer than `LEAST_POSITIVES` events was refused."""
+
+
+def _counted(y: Floats) -> int:
+    positives = int(y.sum())
+    if positives < LEAST_POSITIVES:
+        raise TooFewPositivesError(f"{positives} events, {LEAST_POSITIVES} are the least")
+    return positives
+
+
+def rows(features: Sequence[Features]) -> Floats:
+    """Inputs as the logit takes them, shape (n, horizons, inputs); NaN where missing."""
+    absent = (np.nan,) * len(HORIZONS_S)
+    listed = [[absent if v is None else v for v in f.vector()] for f in features]
+    return np.array(listed).reshape(len(features), len(INPUTS), -1).transpose(0, 2, 1)
+
+
+def bounds() -> tuple[Floats, Floats]:
+    """Lowest and highest weight of each of `INPUTS`: the monotonicity that a model must have."""
+    low = np.array([0.0 if name in RISING else -inf for name in INPUTS])
+    high = np.array([0.0 if name in FALLING else inf for name in INPUTS])
+    return low, high
+
+
+def logistic_fit(
+    x: Floats,
+    y: Floats,
+    *,
+    ridge: float,
+    low: Floats | None = None,
+    high: Floats | None = None,
+    centre: Floats | None = None,
+) -> Floats:
+    """Intercept and weights of a ridge logistic regression within bounds, shape (1 + inputs,).
+
+    Newton's method (iteratively reweighted least squares) on the weights that are free, with
+    those at a bound held there while the likelihood pushes outwards, and a projected line search.
+
+    Args:
+        x: inputs, shape (n, inputs), standardised.
+        y: 0 or 1, shape (n,).
+        ridge: weight of the penalty ``ridge / 2 * |w - centre|^2``; the intercept has none.
+        low: least weights, shape (inputs,).
+        high: greatest weights.
+        centre: what the weights shrink towards; 0 if not given.
+
+    Raises:
+        TooFewPositivesError: fewer than `LEAST_POSITIVES` of `y` are 1, or of its complement.
+    """
+    _counted(y)
+    _counted(1.0 - y)
+    n, inputs = x.shape
+    design = np.column_stack((np.ones(n), x))
+    lowest = np.concatenate(((-inf,), np.full(inputs, -inf) if low is None else low))
+    highest = np.concatenate(((inf,), np.full(inputs, inf) if high is None else high))
+    target = np.concatenate(((0.0,), np.zeros(inputs) if centre is None else centre))
+    penalty = np.concatenate(((0.0,), np.full(inputs, ridge)))
+    mean = y.mean()
+    w = np.clip(target, lowest, highest)
+    w[0] = np.log(mean / (1.0 - mean))
+    best = _loss(design, y, w, penalty=penalty, target=target)
+    for _ in range(200):
+        p = 1.0 / (1.0 + np.exp(-np.clip(design @ w, -700.0, 700.0)))
+        gradient = design.T @ (p - y) + penalty * (w - target)
+        held = ((w <= lowest) & (gradient > 0.0)) | ((w >= highest) & (gradient < 0.0))
+        free = np.flatnonzero(~held)
+        curved = (design[:, free] * (p * (1.0 - p))[:, None]).T @ design[:, free]
+        curved[np.diag_indices(len(free))] += penalty[free] + 1e-9
+        step = np.zeros_like(w)
+        step[free] = np.linalg.solve(curved, gradient[free])
+        before = best
+        for halvings in range(34):
+            tried = np.clip(w - 0.5**halvings * step, lowest, highest)
+            found = _loss(design, y, tried, penalty=penalty, target=target)
+            if found < best:
+                w, best = tried, found
+                break
+        if before - best < 1e-10 * (1.0 + abs(best)):
+            break
+    return w
+
+
+def _loss(design: Floats, y: Floats, w: Floats, *, penalty: Floats, target: Floats) -> float:
+    odds = design @ w
+    likelihood = np.logaddexp(0.0, odds).sum() - (y * odds).sum()
+    return float(likelihood + 0.5 * (penalty * (w - target) ** 2).sum())
+
+
+def platt(odds: Floats, y: Floats) -> Calibration:
+    """Slope and intercept on the log odds; a model whose order is wrong gets slope 0.
+
+    Raises:
+        TooFewPositivesError: as in `logistic_fit`.
+    """
+    # A weak pull to slope 1: what a few events cannot say, the model is believed about.
+    one = np.ones(1)
+    found = logistic_fit(odds[:, None], y, ridge=1.0, low=np.zeros(1), centre=one)
+    return Calibration(slope=float(found[1]), intercept=float(found[0]))
+
+
+def isotonic(odds: Floats, y: Floats, *, blocks: int = 200) -> Calibration:
+    """Isotonic calibration by pool adjacent violators on counts.
+
+    Rows of about equal odds are counted together first, in at most `blocks` groups of as many
+    positives, so that a table stays small. Each block says ``(events + 1/2) / (rows + 1)``: a
+    block without events is rare, not impossible.
+
+    Raises:
+        TooFewPositivesError: fewer than `LEAST_POSITIVES` events.
+    """
+    positives = _counted(y)
+    order = np.argsort(odds, kind="stable")
+    sorted_odds, events = odds[order], y[order]
+    # Groups end after so many events, and never between equal odds.
+    each = max(1, positives // blocks)
+    number = np.floor(np.maximum(np.cumsum(events) - 1.0, 0.0) / each)
+    _, first = np.unique(sorted_odds, return_index=True)
+    together = np.repeat(number[first], np.diff(np.append(first, len(y))))
+    _, start = np.unique(together, return_index=True)
+    counts = np.diff(np.append(start, len(y))).astype(np.float64)
+    hits = np.add.reduceat(events, start)
+    middle = np.add.reduceat(sorted_odds, start) / counts
+    fitted_p = np.array(pav((hits / counts).tolist(), counts.tolist()))
+    knots: list[float] = []
+    values: list[float] = []
+    for value in np.unique(fitted_p):
+        here = fitted_p == value
+        mass, events_here = counts[here].sum(), hits[here].sum()
+        knots.append(float((middle[here] * counts[here]).sum() / mass))
+        values.append(float(np.clip((events_here + 0.5) / (mass + 1.0), _LEAST, 1.0 - _LEAST)))
+    smooth = pav(values, [1.0] * len(values))
+    return Calibration(knots=tuple(knots), values=tuple(smooth))
+
+
+def calibration(odds: Floats, y: Floats) -> Calibration:
+    """Isotonic from `ISOTONIC_POSITIVES` events on, Platt's below.
+
+    Raises:
+        TooFewPositivesError: fewer than `LEAST_POSITIVES` events.
+    """
+    return isotonic(odds, y) if _counted(y) >= ISOTONIC_POSITIVES else platt(odds, y)
+
+
+def fitted(
+    x: Floats,
+    y: Floats,
+    *,
+    held_out: Flags,
+    inputs: Sequence[str] = INPUTS,
+    ridge: float = 10.0,
+    prior: Variant | None = None,
+) -> Variant:
+    """One variant of the model.
+
+    Args:
+        x: `rows`, shape (n, horizons, inputs); NaN where missing, which counts as the mean.
+        y: labels 0 or 1, shape (n, horizons).
+        held_out: rows that calibrate and do not fit, shape (n,); whole runs or days, since the
+            minutes of a day are no independent witnesses.
+        inputs: which of `INPUTS` may have weight; `BASELINE_INPUTS` for the baseline.
+        ridge: as in `logistic_fit`.
+        prior: what the weights shrink towards, such as the simulator's on real data.
+
+    Raises:
+        TooFewPositivesError: for any horizon, in the fit or in the calibration.
+    """
+    low, high = bounds()
+    used = np.array([name in inputs for name in INPUTS])
+    intercepts, weights, means, scales, curves = [], [], [], [], []
+    for h in range(len(HORIZONS_S)):
+        here = x[~held_out, h]
+        known = np.isfinite(here)
+        some = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, here, 0.0).sum(axis=0) / some
+        spread = np.sqrt((np.where(known, here - mean, 0.0) ** 2).sum(axis=0) / some)
+        # An input that never varied has nothing to say.
+        active = used & (spread > 1e-9)
+        scale = np.where(spread > 1e-9, spread, 1.0)
+        standard = np.where(np.isfinite(x[:, h]), (x[:, h] - mean) / scale, 0.0)
+        centre = np.zeros(len(INPUTS))
+        if prior is not None:
+            # Their weights are per standard deviation of theirs.
+            centre = np.array(prior.weights[h]) / np.array(prior.scales[h]) * scale
+        found = logistic_fit(
+            standard[~held_out][:, active],
+            y[~held_out, h],
+            ridge=ridge,
+            low=low[active],
+            high=high[active],
+            centre=centre[active],
+        )
+        row = np.zeros(len(INPUTS))
+        row[active] = found[1:]
+        odds = found[0] + standard @ row
+        curves.append(calibration(odds[held_out], y[held_out, h]))
+        intercepts.append(float(found[0]))
+        weights.append(_rounded(row))
+        means.append(_rounded(mean))
+        scales.append(_rounded(scale))
+    return Variant(
+        intercepts=(intercepts[0], intercepts[1], intercepts[2]),
+        weights=(weights[0], weights[1], weights[2]),
+        means=(means[0], means[1], means[2]),
+        scales=(scales[0], scales[1], scales[2]),
+        calibrations=(curves[0], curves[1], curves[2]),
+    )
+
+
+def _rounded(values: Floats) -> tuple[float, ...]:
+    return tuple(float(f"{v:.10g}") for v in values)
+
+
+def base_rates(y: Floats) -> PerHorizon:
+    """Frequency of the label per horizon, never quite 0; `y` as in `fitted`."""
+    rates = [float((column.sum() + 0.5) / (len(column) + 1)) for column in y.T]
+    return rates[0], rates[1], rates[2]
+
+
+def ridge(
+    x: Floats, y: Floats, *, centre: Sequence[float], strength: float, weight: float = 1.0
+) -> list[float]:
+    """Coefficients of a linear regression that shrink towards `centre`, such as a HAR's.
+
+    `x` of shape (n, inputs) without an intercept of its own (`volatility.VECTOR` begins with 1),
+    `y` of shape (n,); `weight` of each row is below 1 where their targets overlap.
+    """
+    learner = Recursive(centre, strength=strength, kept=1.0)
+    for row, target in zip(x.tolist(), y.tolist(), strict=True):
+        learner.learn(row, target, weight=weight)
+    return learner.coefficients
+
+
+def written(model: Model, har: dict[int, tuple[float, ...]]) -> str:
+    """Source text of what `monitor/core/coefficients.py` ships, as literals, before formatting."""
+    return f"HAR_PRIOR: Final = {har!r}\n\nMODEL: Final = {model!r}\n"

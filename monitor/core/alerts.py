@@ -1,0 +1,714 @@
+"""Phases of the risk of one asset in one direction, and the alerts that tell of them.
+
+``calm``, ``watch``, ``warning`` and ``critical`` follow the forecast: up at once, down one at a
+time and only after a hold. ``cascading`` follows what has happened, whatever was forecast, and ends
+in ``exhausted`` only on evidence that the market absorbs. Missing input holds a phase and never
+lowers it; what is wrong with the inputs is told by alerts of their own kind (`Quality`).
+"""
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from monitor.core.reasons import WORDS, Evidence, Picture, duration, percent, ranked
+from monitor.core.saved import StateError
+from monitor.events import NS, Action, Alert, Direction, Phase, Reason, Severity
+
+STATE_VERSION: Final = 1
+
+
+RISK: Final[tuple[Phase, ...]] = ("calm", "watch", "warning", "critical")
+"""The phases that a forecast reaches, by rank."""
+WARNING, CRITICAL = 2, 3
+SEVERITY: Final[dict[Phase, Severity]] = {
+    "calm": "info",
+    "watch": "info",
+    "warning": "warning",
+    "critical": "critical",
+    "cascading": "critical",
+    "exhausted": "warning",
+}
+
+
+class AlertRules(Struct, frozen=True):
+    """Every threshold; Prometheus rules and dashboards use the same numbers.
+
+    Attributes:
+        watch_score, warning_score, critical_score: a score from which the phase is entered, 0 to 1
+            (model.md A12: high, severe, critical; a probability of 1.2, 4.2 and 14 %).
+        leave_margin: how far below its threshold the score must be before a phase is left.
+        watch_shock, warning_shock: a critical shock, in normal moves of 15 minutes, up to which
+            the phase is entered. Where there is a score it has counted the shock already, and the
+            shock alone reaches no more than ``watch``.
+        shock_slack: the shock must be larger by this factor before a phase is left.
+        hold_s: how long evidence must lie below a phase before it steps down by one.
+        cascade_rate: printed liquidations of 60 s over their normal that count as a cascade's.
+        cascade_usd: the same in USD, so that two prints in a dead market do not.
+        cascade_sigma, cascade_move: the move of 60 or 300 s that must come with them, in standard
+            deviations and as a ratio; below the label's 6 and 1 % (A12), which are its end.
+        absorbed_rate: liquidations over their peak, at most, in a market that absorbs.
+        absorbed_depth: depth over that of before the shock, at least.
+        absorbed_extreme_s: time since the last new extreme, at least.
+        absorbed_s: how long all of it must hold before ``exhausted`` is declared.
+        exhausted_s: how long ``exhausted`` stands before it gives way to the forecast.
+        warning_budget, critical_budget: false alarms of an asset in a UTC day, both directions,
+            after which the threshold rises.
+        budget_margin: by how much it rises until midnight.
+        unknown_s: how long inputs may be unusable before the phase is declared unknown.
+        gap_s: a longer silence between two publications is not counted as time that passed.
+        observe_s: alerts are silent for so long after the start. 0: a restart in the middle of a
+            crash must not be silent.
+        quality_raise_s, quality_clear_s: how long a fault must hold, and be gone.
+    """
+
+    watch_score: float = 0.4
+    warning_score: float = 0.6
+    critical_score: float = 0.8
+    leave_margin: float = 0.1
+    watch_shock: float = 2.0
+    warning_shock: float = 1.0
+    shock_slack: float = 1.25
+    hold_s: float = 600.0
+    cascade_rate: float = 10.0
+    cascade_usd: float = 250_000.0
+    cascade_sigma: float = 4.0
+    cascade_move: float = 0.005
+    absorbed_rate: float = 0.1
+    absorbed_depth: float = 0.5
+    absorbed_extreme_s: float = 180.0
+    absorbed_s: float = 120.0
+    exhausted_s: float = 900.0
+    warning_budget: int = 4
+    critical_budget: int = 1
+    budget_margin: float = 0.1
+    unknown_s: float = 600.0
+    gap_s: float = 30.0
+    observe_s: float = 0.0
+    quality_raise_s: float = 30.0
+    quality_clear_s: float = 120.0
+
+
+class Standing(Struct, frozen=True):
+    """The phase as it is to be shown.
+
+    `shown` is ``unknown`` where ``calm`` would rest on unusable inputs, or any phase has for long.
+    """
+
+    phase: Phase
+    shown: Phase | Literal["unknown"]
+    since: int
+    id: str
+    held: str
+    abstaining: str
+    silent: bool
+
+
+# -------------------------------------------------------------------------------------- budget
+
+
+class BudgetState(Struct, frozen=True):
+    """A saved budget."""
+
+    version: int
+    day: int
+    false: list[int]
+    withheld: int
+
+
+class Budget:
+    """False alarms of one asset, by rank, in the UTC day; shared by its two directions."""
+
+    def __init__(self, rules: AlertRules) -> None:
+        self._limits = {WARNING: rules.warning_budget, CRITICAL: rules.critical_budget}
+        self._day = 0
+        self._false = [0, 0, 0, 0]
+        self.withheld = 0
+        """Times a phase was not entered because the budget had been spent."""
+
+    def charge(self, rank: int, at: int) -> None:
+        """Count an alarm of this rank that ended without a cascade."""
+        self._turn(at)
+        self._false[rank] += 1
+
+    def charged(self, rank: int, at: int) -> int:
+        """False alarms of this rank since midnight."""
+        self._turn(at)
+        return self._false[rank]
+
+    def spent(self, rank: int, at: int) -> bool:
+        """Whether there are as many as a day may have."""
+        return rank in self._limits and self.charged(rank, at) >= self._limits[rank]
+
+    def _turn(self, at: int) -> None:
+        day = at // (86_400 * NS)
+        if day != self._day:
+            self._day, self._false = day, [0, 0, 0, 0]
+
+    def state(self) -> BudgetState:
+        """For the engine's saved state."""
+        return BudgetState(STATE_VERSION, self._day, list(self._false), self.withheld)
+
+    def restore(self, state: BudgetState) -> None:
+        """Take over a saved state; StateError when it does not fit."""
+        if state.version != STATE_VERSION or len(state.false) != len(self._false):
+            raise StateError(f"alarm budget of version {state.version}")
+        self._day, self._false, self.withheld = state.day, list(state.false), state.withheld
+
+
+# --------------------------------------------------------------------------------------- latch
+
+
+class Latch(Struct):
+    """One fault, raised after it has held and cleared after it has been gone.
+
+    Faulty time is counted up and sound time down, so that a fault that blinks is raised too.
+    """
+
+    at: int = 0
+    began: int = 0
+    faulty: int = 0
+    sound_since: int | None = None
+    raised: bool = False
+    silent: bool = False
+
+    def step(self, at: int, *, is_faulty: bool, rules: AlertRules, raise_s: float) -> Action | None:
+        """Go on to `at`; what has just happened, if anything."""
+        gap = round(rules.gap_s * NS)
+        passed = at - self.at if self.at else 0
+        if passed > gap:
+            # Nobody looked: that has not shown it to be sound.
+            passed, self.sound_since = gap, None
+        self.at = at
+        if is_faulty:
+            if not self.faulty and not self.raised:
+                self.began = at
+            # A fault counts from when it is first seen; the 1 marks one that has not aged yet.
+            self.faulty = self.faulty + passed if self.faulty else 1
+            self.sound_since = None
+            if not self.raised and self.faulty >= raise_s * NS:
+                self.raised = True
+                return "raised"
+            return None
+        self.faulty = max(0, self.faulty - passed)
+        if self.sound_since is None:
+            self.sound_since = at
+        if self.raised and at - self.sound_since >= rules.quality_clear_s * NS:
+            self.raised, self.faulty = False, 0
+            return "cleared"
+        return None
+
+
+# -------------------------------------------------------------------------------------- phases
+
+
+class PhasesState(Struct, frozen=True):
+    """Saved phases of one direction."""
+
+    version: int
+    asset: str
+    direction: Direction
+    at: int
+    phase: Phase
+    since: int
+    episode: int
+    quiet_since: int | None
+    absent: list[str]
+    cascaded: bool
+    peak_usd: float
+    extreme: float | None
+    extreme_at: int
+    muted: bool
+    unknown: Latch
+
+
+class Phases:
+    """The phase of one asset in one direction."""
+
+    def __init__(
+        self, asset: str, direction: Direction, *, rules: AlertRules, budget: Budget
+    ) -> None:
+        self._asset = asset
+        self._direction: Direction = direction
+        self._rules = rules
+        self._budget = budget
+        self._started: int | None = None
+        self._at = 0
+        self._phase: Phase = "calm"
+        self._since = 0
+        self._episode = 0
+        # Since when the evidence has spoken for leaving the phase, without interruption.
+        self._quiet_since: int | None = None
+        # Venues that were already missing when the phase was entered: only their absence cannot
+        # be what makes it look calmer now.
+        self._absent: tuple[str, ...] = ()
+        self._cascaded = False
+        self._peak = 0.0
+        self._extreme: float | None = None
+        self._extreme_at = 0
+        self._muted = False
+        self._withheld = False
+        self._unknown = Latch()
+        self._held = ""
+        self._abstaining = ""
+        self._unforecast = ""
+        self._blind = "not heard yet"
+
+    # ----------------------------------------------------------------------------- outside
+
+    def standing(self) -> Standing:
+        """The phase as of the last evidence."""
+        doubted = self._blind or self._unforecast
+        unknown = self._unknown.raised or (self._phase == "calm" and doubted != "")
+        return Standing(
+            phase=self._phase,
+            shown="unknown" if unknown else self._phase,
+            since=self._since,
+            id=self._id() if self._phase != "calm" else "",
+            held=self._held,
+            abstaining=self._abstaining,
+            silent=self._is_silent(),
+        )
+
+    def step(self, e: Evidence, picture: Picture | None = None) -> list[Alert]:
+        """Take the evidence of one publication; usually nothing follows."""
+        assert (e.asset, e.direction) == (self._asset, self._direction), "another's evidence"
+        assert e.at >= self._at, "evidence goes back in time"
+        if self._started is None:
+            self._started = e.at
+            self._since = self._since or e.at
+        if e.at - self._at > self._rules.gap_s * NS:
+            # Nobody looked: neither quiet nor the absence of a new extreme has been seen.
+            self._quiet_since = None
+            self._extreme_at = e.at
+        self._at = e.at
+        self._look(e)
+        resumed = self._follow(e)
+        after: Phase = "cascading" if resumed or self._realised(e) else self._next(e)
+        alerts: list[Alert] = []
+        if after != self._phase:
+            alerts.append(self._turn(after, e, picture))
+        elif self._muted and self._phase != "calm" and not self._is_silent():
+            # Raised while observing and still standing: now it has to be heard.
+            alerts.append(self._alert("raised", self._phase, e, ranked(e, picture)))
+            self._muted = False
+        # Why nothing steps down matters only where something could.
+        self._held = "" if self._phase == "calm" else self._reserve()
+        alerts += self._doubt(e)
+        return alerts
+
+    def state(self) -> PhasesState:
+        """For the engine's saved state."""
+        return PhasesState(
+            version=STATE_VERSION,
+            asset=self._asset,
+            direction=self._direction,
+            at=self._at,
+            phase=self._phase,
+            since=self._since,
+            episode=self._episode,
+            quiet_since=self._quiet_since,
+            absent=list(self._absent),
+            cascaded=self._cascaded,
+            peak_usd=self._peak,
+            extreme=self._extreme,
+            extreme_at=self._extreme_at,
+            muted=self._muted,
+            unknown=_copied(self._unknown),
+        )
+
+    def restore(self, state: PhasesState) -> None:
+        """Take over a saved state; StateError when it is another's."""
+        theirs = (state.version, state.asset, state.direction)
+        if theirs != (STATE_VERSION, self._asset, self._direction):
+            raise StateError(f"phases of {theirs}")
+        if not (isfinite(state.peak_usd) and isfinite(state.extreme or 0.0)):
+            raise StateError("phases with a number that is not finite")
+        self._at, self._phase, self._since = state.at, state.phase, state.since
+        self._episode, self._quiet_since = state.episode, state.quiet_since
+        self._absent, self._cascaded = tuple(state.absent), state.cascaded
+        self._peak, self._muted = state.peak_usd, state.muted
+        self._extreme, self._extreme_at = state.extreme, state.extreme_at
+        self._unknown = _copied(state.unknown)
+
+    # ------------------------------------------------------------------------------ inside
+
+    def _look(self, e: Evidence) -> None:
+        """Note what keeps this evidence from lowering anything."""
+        lost = [venue for venue in e.missing if venue not in self._absent]
+        self._abstaining = "" if e.abstaining is None else f"abstaining: {e.abstaining}"
+        self._unforecast = "no forecast" if e.score is None and e.abstaining is None else ""
+        self._blind = ""
+        if e.stale is not None:
+            self._blind = e.stale or "inputs are stale"
+        elif lost and self._phase != "calm":
+            self._blind = f"{', '.join(lost)} missing since it was raised"
+        # A venue that came back and goes again is a new loss.
+        if self._phase != "calm":
+            self._absent = tuple(venue for venue in self._absent if venue in e.missing)
+
+    def _reserve(self) -> str:
+        """Why nothing may step down, empty when it may."""
+        return self._blind or self._abstaining or self._unforecast
+
+    def _follow(self, e: Evidence) -> bool:
+        """Keep the peak and the extreme of a cascade; whether an exhausted one goes on."""
+        if self._phase not in ("cascading", "exhausted"):
+            return False
+        if e.mark is None:
+            self._extreme_at = e.at
+            further = False
+        else:
+            further = self._extreme is None or (
+                e.mark < self._extreme if self._direction == "down" else e.mark > self._extreme
+            )
+            if further:
+                self._extreme, self._extreme_at = e.mark, e.at
+        if e.liquidated_usd is not None:
+            self._peak = max(self._peak, e.liquidated_usd[1])
+        # Volatility has risen by now, so that the second leg need not be as unusual as the first.
+        return self._phase == "exhausted" and further and self._is_heavy(e)
+
+    def _is_heavy(self, e: Evidence) -> bool:
+        if e.liquidated_usd is None:
+            return False
+        normal = e.normal_liquidated_usd or 0.0
+        return e.liquidated_usd[1] >= max(
+            self._rules.cascade_usd, self._rules.cascade_rate * normal
+        )
+
+    def _has_moved(self, e: Evidence) -> bool:
+        if e.moves is None or e.moves_sigma is None:
+            return False
+        rules = self._rules
+        return any(
+            move >= rules.cascade_move and sigmas >= rules.cascade_sigma
+            for move, sigmas in zip(e.moves, e.moves_sigma, strict=True)
+        )
+
+    def _realised(self, e: Evidence) -> bool:
+        return self._is_heavy(e) and self._has_moved(e)
+
+    def _reaches(self, rank: int, e: Evidence, *, stays: bool, lifted: bool) -> bool:
+        """Whether the evidence enters a risk phase, or (`stays`) keeps one that stands."""
+        rules = self._rules
+        score = (0.0, rules.watch_score, rules.warning_score, rules.critical_score)[rank]
+        score += rules.budget_margin if lifted else -rules.leave_margin if stays else 0.0
+        if e.score is not None and e.score >= score:
+            return True
+        if rank <= WARNING and e.liquidated_usd is None and self._has_moved(e):
+            # The move of a cascade while nobody's liquidations are heard.
+            return True
+        if rank > (WARNING if e.score is None else 1):
+            return False
+        if e.critical_shock is None or e.normal_move is None:
+            return False
+        shock = (0.0, rules.watch_shock, rules.warning_shock)[rank] * e.normal_move
+        shock *= 1 / rules.shock_slack if lifted else rules.shock_slack if stays else 1.0
+        return e.critical_shock <= shock
+
+    def _entered(self, e: Evidence, standing: int) -> int:
+        """The highest rank that the evidence enters, counting what the budget withholds."""
+        best = wished = 0
+        for rank in (1, WARNING, CRITICAL):
+            if self._reaches(rank, e, stays=False, lifted=False):
+                wished = rank
+            if self._reaches(rank, e, stays=False, lifted=self._budget.spent(rank, e.at)):
+                best = rank
+        withheld = wished > max(best, standing)
+        self._budget.withheld += withheld and not self._withheld
+        self._withheld = withheld
+        return best
+
+    def _next(self, e: Evidence) -> Phase:
+        rules = self._rules
+        if self._phase == "cascading":
+            # The forecast has no say in whether a cascade has ended.
+            done = not self._blind and self._is_absorbed(e)
+            return "exhausted" if self._quiet(e, rules.absorbed_s, holds=done) else "cascading"
+        if self._phase == "exhausted":
+            # What has happened ends on what has happened: abstaining does not keep it up.
+            over = self._quiet(e, rules.exhausted_s, holds=not (self._blind or self._unforecast))
+            abstains = e.abstaining is not None
+            return RISK[0 if abstains else self._entered(e, CRITICAL)] if over else "exhausted"
+        rank = RISK.index(self._phase)
+        if e.abstaining is None:
+            entered = self._entered(e, rank)
+            if entered > rank:
+                return RISK[entered]
+        if rank == 0:
+            return "calm"
+        stays = any(
+            self._reaches(r, e, stays=True, lifted=False) for r in range(rank, CRITICAL + 1)
+        )
+        below = not (self._reserve() or stays)
+        return RISK[rank - 1] if self._quiet(e, rules.hold_s, holds=below) else self._phase
+
+    def _is_absorbed(self, e: Evidence) -> bool:
+        rules = self._rules
+        if e.liquidated_usd is None or e.depth_recovered is None or e.mark is None:
+            return False
+        return (
+            e.liquidated_usd[1] <= rules.absorbed_rate * self._peak
+            and e.at - self._extreme_at >= rules.absorbed_extreme_s * NS
+            and e.depth_recovered >= rules.absorbed_depth
+        )
+
+    def _quiet(self, e: Evidence, seconds: float, *, holds: bool) -> bool:
+        """Whether `holds` has been true for so long without interruption."""
+        if not holds:
+            self._quiet_since = None
+            return False
+        if self._quiet_since is None:
+            self._quiet_since = e.at
+        return e.at - self._quiet_since >= seconds * NS
+
+    def _turn(self, after: Phase, e: Evidence, picture: Picture | None) -> Alert:
+        before = self._phase
+        action: Action = "changed"
+        if before == "calm":
+            action = "raised"
+            self._episode = e.at
+            self._cascaded = False
+            self._muted = self._is_silent()
+        elif after == "calm":
+            action = "cleared"
+        elif self._muted and not self._is_silent():
+            # Nobody was told of it yet.
+            action, self._muted = "raised", False
+        if after == "cascading":
+            if before != "exhausted":
+                self._peak, self._extreme = 0.0, e.mark
+                self._extreme_at = e.at
+            if e.liquidated_usd is not None:
+                self._peak = max(self._peak, e.liquidated_usd[1])
+            self._cascaded = True
+        falls = before in RISK and after in RISK and RISK.index(after) < RISK.index(before)
+        if falls and not self._cascaded:
+            self._budget.charge(RISK.index(before), e.at)
+        reasons = ranked(e, picture)
+        if falls:
+            limit = self._threshold(RISK.index(before)) - self._rules.leave_margin
+            text = f"score below {100 * limit:.0f} for {duration(self._rules.hold_s)}"
+            reasons.insert(0, Reason("below", text, 1.0))
+        elif after == "exhausted":
+            reasons.insert(0, Reason("absorbed", self._absorption(e), 1.0))
+        elif before == "exhausted" and after == "calm":
+            text = f"no new cascade for {duration(self._rules.exhausted_s)}"
+            reasons.insert(0, Reason("absorbed", text, 1.0))
+        if after in RISK and RISK.index(after) > (RISK.index(before) if before in RISK else 0):
+            # What was missing already cannot be what makes it look calmer later.
+            self._absent = e.missing
+        elif after == "cascading":
+            self._absent = e.missing
+        self._phase, self._since, self._quiet_since = after, e.at, None
+        return self._alert(action, before, e, reasons)
+
+    def _threshold(self, rank: int) -> float:
+        rules = self._rules
+        return (0.0, rules.watch_score, rules.warning_score, rules.critical_score)[rank]
+
+    def _absorption(self, e: Evidence) -> str:
+        assert e.liquidated_usd is not None, "absorption was seen"
+        assert e.depth_recovered is not None, "absorption was seen"
+        words = WORDS[self._direction]
+        share = e.liquidated_usd[1] / self._peak if self._peak > 0 else 0.0
+        quiet = (e.at - self._extreme_at) / NS
+        return (
+            f"liquidations at {percent(share)} of their peak, "
+            f"no new {words.extreme} for {duration(quiet)}, "
+            f"the {words.book} back to {percent(e.depth_recovered)} of before"
+        )
+
+    def _doubt(self, e: Evidence) -> list[Alert]:
+        """Tell when the phase has been unknown for long, and when it is known again."""
+        doubted = self._blind or self._unforecast
+        action = self._unknown.step(
+            e.at, is_faulty=doubted != "", rules=self._rules, raise_s=self._rules.unknown_s
+        )
+        if action == "raised":
+            self._unknown.silent = self._is_silent()
+        elif action is None and self._unknown.raised and self._unknown.silent:
+            if self._is_silent():
+                return []
+            action, self._unknown.silent = "raised", False
+        if action is None:
+            return []
+        why = doubted or "known again"
+        alarm = self._phase in ("warning", "critical", "cascading")
+        subject = f"{self._asset} {self._direction}"
+        text = f"{subject}: phase unknown, last {self._phase}: {why}"
+        return [
+            Alert(
+                id=f"{self._asset}:{self._direction}:phase_unknown:{self._unknown.began // NS}",
+                kind="quality",
+                action=action,
+                asset=self._asset,
+                direction=self._direction,
+                phase=None,
+                previous=None,
+                since=self._unknown.began,
+                at=e.at,
+                severity="info" if action == "cleared" else "critical" if alarm else "warning",
+                score=e.score,
+                probability_15m=e.probability(900),
+                reasons=[Reason("phase_unknown", why, 0.0)],
+                confidence=e.confidence,
+                silent=self._unknown.silent if action == "cleared" else self._is_silent(),
+                held=self._held,
+                text=f"{subject}: phase known again" if action == "cleared" else text,
+                code="phase_unknown",
+            )
+        ]
+
+    def _alert(self, action: Action, previous: Phase, e: Evidence, reasons: list[Reason]) -> Alert:
+        held = self._reserve()
+        # What hardly contributes is not worth a line, what is unknown is.
+        told = [reason.text for reason in reasons if reason.weight >= 0.1][:4]
+        told += [reason.text for reason in reasons if reason.weight == 0][:2]
+        why = "; ".join(told) or "no further evidence"
+        was = f" (was {previous})" if previous != self._phase else ""
+        text = f"{self._asset} {self._direction}: {self._phase}{was}: {why}"
+        return Alert(
+            id=self._id(),
+            kind="risk",
+            action=action,
+            asset=self._asset,
+            direction=self._direction,
+            phase=self._phase,
+            previous=previous,
+            since=self._since,
+            at=e.at,
+            severity=SEVERITY[self._phase],
+            score=e.score,
+            probability_15m=e.probability(900),
+            reasons=reasons,
+            confidence=e.confidence,
+            # What nobody was told of needs no all-clear.
+            silent=self._is_silent() or (action == "cleared" and self._muted),
+            held=held,
+            text=f"{text} [{held}]" if held else text,
+        )
+
+    def _id(self) -> str:
+        return f"{self._asset}:{self._direction}:{self._episode // NS}"
+
+    def _is_silent(self) -> bool:
+        return self._started is not None and self._at - self._started < self._rules.observe_s * NS
+
+
+# ------------------------------------------------------------------------------------- quality
+
+FaultCode: TypeAlias = Literal[
+    "venue_silent",
+    "feed_lost",
+    "book_unsynced",
+    "mark_stale",
+    "open_interest_stale",
+    "map_confidence_low",
+    "abstaining",
+    "engine_restarted",
+]
+
+
+class Fault(Struct, frozen=True):
+    """Something that is wrong now; `subject` is a venue or instrument, or empty."""
+
+    code: FaultCode
+    subject: str
+    detail: str
+
+
+class QualityState(Struct, frozen=True):
+    """Saved faults of an asset."""
+
+    version: int
+    asset: str
+    at: int
+    latches: list[tuple[Fault, Latch]]
+
+
+class Quality:
+    """Data-quality alerts of one asset: one latch per fault and subject."""
+
+    def __init__(self, asset: str, *, rules: AlertRules) -> None:
+        self._asset = asset
+        self._rules = rules
+        self._started: int | None = None
+        # By code and subject, which come from the configuration: no more than there are feeds.
+        self._latches: dict[tuple[str, str], tuple[Fault, Latch]] = {}
+
+    def standing(self) -> list[Fault]:
+        """The faults that are raised."""
+        return [f for _, (f, latch) in sorted(self._latches.items()) if latch.raised]
+
+    def step(self, at: int, faults: Iterable[Fault]) -> list[Alert]:
+        """Take all faults of this moment, the same ones again as long as they last."""
+        self._started = at if self._started is None else self._started
+        silent = at - self._started < self._rules.observe_s * NS
+        now: dict[tuple[str, str], Fault] = {(f.code, f.subject): f for f in faults}
+        for key, fault in now.items():
+            latch = self._latches[key][1] if key in self._latches else Latch()
+            self._latches[key] = (fault, latch)
+        alerts = []
+        for key, (fault, latch) in sorted(self._latches.items()):
+            once = fault.code == "engine_restarted"
+            action = latch.step(
+                at,
+                is_faulty=key in now,
+                rules=self._rules,
+                raise_s=0 if once else self._rules.quality_raise_s,
+            )
+            if action is None and latch.raised and latch.silent and not silent:
+                action = "raised"
+            if action == "raised":
+                latch.silent = silent
+            if action is not None:
+                alerts.append(self._alert(action, fault, latch))
+            if not latch.raised and not latch.faulty:
+                del self._latches[key]
+        return alerts
+
+    def _alert(self, action: Action, fault: Fault, latch: Latch) -> Alert:
+        of = " ".join(part for part in (self._asset, fault.subject) if part)
+        name = fault.code.replace("_", " ")
+        text = f"{of}: {name} is over" if action == "cleared" else f"{of}: {name}: {fault.detail}"
+        info = action == "cleared" or fault.code == "engine_restarted"
+        return Alert(
+            id=f"{self._asset}:{fault.code}:{fault.subject}:{latch.began // NS}",
+            kind="quality",
+            action=action,
+            asset=self._asset,
+            direction=None,
+            phase=None,
+            previous=None,
+            since=latch.began,
+            at=latch.at,
+            severity="info" if info else "warning",
+            score=None,
+            probability_15m=None,
+            reasons=[] if action == "cleared" else [Reason(fault.code, fault.detail, 0.0)],
+            confidence=None,
+            silent=latch.silent,
+            held="",
+            text=text,
+            code=fault.code,
+            subject=fault.subject,
+        )
+
+    def state(self) -> QualityState:
+        """For the engine's saved state."""
+        latches = [(f, _copied(latch)) for _, (f, latch) in sorted(self._latches.items())]
+        at = max((latch.at for _, latch in latches), default=0)
+        return QualityState(STATE_VERSION, self._asset, at, latches)
+
+    def restore(self, state: QualityState) -> None:
+        """Take over a saved state; StateError when it is another's."""
+        if (state.version, state.asset) != (STATE_VERSION, self._asset):
+            raise StateError(f"quality of {state.asset}, version {state.version}")
+        self._latches = {(f.code, f.subject): (f, _copied(latch)) for f, latch in state.latches}
+
+
+def _copied(latch: Latch) -> Latch:
+    return Latch(latch.at, latch.began, latch.faulty, latch.sound_since, latch.raised, latch.silent)

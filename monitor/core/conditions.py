@@ -1,0 +1,407 @@
+"""What is measured of an asset beside map and books: moves, flows, prints, and what is usual.
+
+`Conditions` is told every print and is given the time once a second; everything else it reads from
+the instruments. Both directions share it.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from math import isfinite, log, sqrt
+from statistics import median
+from typing import Final
+
+from msgspec import Struct
+
+from monitor.core.calibration import ThrottleCorrection
+from monitor.core.coupling import Arbitrage, ArbitrageState
+from monitor.core.hawkes import Hawkes, HawkesState
+from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
+from monitor.core.label import Minute
+from monitor.core.liquidity import LiquidityState
+from monitor.core.norm import Norm, NormState
+from monitor.core.past import VolatilityState
+from monitor.core.prints import FollowOn, FollowOnState, Prints, PrintsState
+from monitor.core.saved import StateError
+from monitor.core.survival import Survival, SurvivalState, Throughput, ThroughputState
+from monitor.core.volatility import Forecast, VolatilityForecast
+from monitor.events import NS, Candle, Direction, Liquidation, Side
+
+DIRECTIONS: Final[tuple[Direction, Direction]] = ("down", "up")
+SIDE_OF: Final[dict[Direction, Side]] = {"down": "long", "up": "short"}
+SIGN: Final[dict[Direction, float]] = {"down": -1.0, "up": 1.0}
+
+MOVES_S: Final = (60, 300)
+"""Seconds over which a present move is measured."""
+
+DEPTH_BEFORE_MIN: Final = (15, 75)
+"""Minutes ago from which depth is taken as that of before a shock, and until which."""
+
+INTEREST_STALE_NS: Final = 600 * NS
+"""Open interest unheard for longer says nothing of the present."""
+
+FLOW_MEMORY_MIN: Final = 1440.0
+
+
+class ConditionsState(Struct, frozen=True):
+    """What outlives a restart."""
+
+    volatility: VolatilityState
+    arbitrage: ArbitrageState
+    liquidity: dict[str, LiquidityState]
+    prints: list[PrintsState]
+    follow_on: list[FollowOnState]
+    hawkes: list[HawkesState]
+    survival: list[SurvivalState]
+    throughput: list[ThroughputState]
+    funding: NormState
+    interest: NormState
+    gap: NormState
+    flow_variance: float
+
+
+class Conditions:
+    """Present and usual conditions of one asset.
+
+    Attributes:
+        volatility: of the asset's price.
+        arbitrage: how fast venues' prices come together again.
+    """
+
+    def __init__(
+        self, instruments: Sequence[InstrumentState], correction: ThrottleCorrection
+    ) -> None:
+        """`instruments` is the asset's own list, which may still grow."""
+        self._instruments = instruments
+        self.volatility = VolatilityForecast()
+        self.arbitrage = Arbitrage(())
+        self._by_direction = {d: _Side(correction) for d in DIRECTIONS}
+        self._funding, self._interest, self._gap = Norm(), Norm(), Norm()
+        # Price and volatility per second, newest last; None while no mark was fresh.
+        self._prices: deque[float | None] = deque(maxlen=MOVES_S[-1] + 1)
+        self._sigmas: deque[float | None] = deque(maxlen=MOVES_S[-1] + 1)
+        self._low = self._high = 0.0
+        self._interests: deque[float | None] = deque(maxlen=6)
+        self._source = ""
+        self._has_past = False
+        self._second = 0
+        self._flow_variance = 0.0
+        self._net_flow = 0.0
+        self._taken: dict[str, tuple[float, float]] = {}
+        self.forecast: Forecast | None = None
+
+    # -------------------------------------------------------------------------------- inputs
+
+    def history(self, candles: Sequence[Candle]) -> None:
+        """Recent candles of one instrument: the scale of the past, unless it is known already."""
+        if self._has_past:
+            return
+        seeded = VolatilityForecast()
+        if seeded.seed(candles):
+            self.volatility, self._has_past = seeded, True
+
+    def printed(self, at: int, state: InstrumentState, event: Liquidation) -> None:
+        """A venue reported a forced close."""
+        direction: Direction = "down" if event.side == "long" else "up"
+        side = self._by_direction[direction]
+        side.prints.add(at, state.spec.venue, event.usd, event.completeness)
+        side.hawkes.heard(at)
+        side.throughput.add(at, event.usd)
+
+    def advance(self, at: int) -> Minute | None:
+        """Time passed; a minute that ended, once a minute."""
+        second = at // NS
+        if second == self._second:
+            return None
+        ended = second // 60 != self._second // 60 and self._second > 0
+        self._second = second
+        self._sample(at)
+        return self._minute(at) if ended else None
+
+    def _sample(self, at: int) -> None:
+        price = self._price(at)
+        self.volatility.sample(at, price)
+        self.forecast = self.volatility.forecast()
+        self._prices.append(price)
+        self._sigmas.append(self.forecast.sigma[1] if self.forecast is not None else None)
+        if price is not None:
+            self._low = min(self._low, price) if self._low else price
+            self._high = max(self._high, price)
+        bought, sold = self._observe(at)
+        self._net_flow += bought - sold
+        for direction, side in self._by_direction.items():
+            taken = sold if direction == "down" else bought
+            side.follow_on.second(side.prints.within(at, 1) or 0.0, taken)
+            move = self.moves_sigma(direction)
+            depth = self.depth_usd(direction)
+            side.survival.observe(at, None if move is None else move[1], depth)
+        fresh = {s.spec.name: s.mark for s in self._instruments if s.mark and _is_fresh(s, at)}
+        if set(fresh) - set(self.arbitrage.venues):
+            state = self.arbitrage.state()
+            self.arbitrage = Arbitrage([s.spec.name for s in self._instruments])
+            self.arbitrage.restore(state)
+        self.arbitrage.update(at, fresh)
+
+    def _price(self, at: int) -> float | None:
+        """The mark of one instrument, as long as it is fresh; another's begins a new series."""
+        fresh = {s.spec.name: s.mark for s in self._instruments if s.mark and _is_fresh(s, at)}
+        if self._source in fresh:
+            return fresh[self._source]
+        had_one = bool(self._source)
+        self._source = next(iter(fresh), "")
+        # The distance between two venues' marks is no return.
+        return None if had_one or not self._source else fresh[self._source]
+
+    def _observe(self, at: int) -> tuple[float, float]:
+        """Let every book be read; USD that takers bought and sold since the last time."""
+        bought = sold = 0.0
+        for state in self._instruments:
+            name = state.spec.name
+            before = self._taken.get(name, (state.flow.bought_usd, state.flow.sold_usd))
+            now = (state.flow.bought_usd, state.flow.sold_usd)
+            self._taken[name] = now
+            up, down = now[0] - before[0], now[1] - before[1]
+            bought, sold = bought + up, sold + down
+            state.liquidity.observe(at, state.book, state.book.mid(), sold_usd=down, bought_usd=up)
+        return bought, sold
+
+    def _minute(self, at: int) -> Minute:
+        kept = 1.0 - 1.0 / FLOW_MEMORY_MIN
+        if self._flow_variance:
+            self._flow_variance *= kept
+            self._flow_variance += (1.0 - kept) * self._net_flow**2
+        else:
+            self._flow_variance = self._net_flow**2
+        self._net_flow = 0.0
+        funding, gap = self.funding(at), self._mark_gap(at)
+        interest = self.interest(at)
+        for norm, value in ((self._funding, funding), (self._gap, gap), (self._interest, interest)):
+            if value is not None:
+                norm.heard(at, value)
+        self._interests.append(interest)
+        liquidated = []
+        for direction, side in self._by_direction.items():
+            liquidated.append(side.prints.minute(at))
+            side.hawkes.advance(at)
+            side.depths.append(self.depth_usd(direction))
+        low, high = self._low, self._high
+        close = self._prices[-1]
+        self._low = self._high = close or 0.0
+        return Minute(
+            at=at // (60 * NS) * 60 * NS,
+            low=low or None,
+            high=high or None,
+            close=close,
+            interest=interest,
+            liquidated_long=liquidated[0],
+            liquidated_short=liquidated[1],
+        )
+
+    # ------------------------------------------------------------------------------- outputs
+
+    def price(self) -> float | None:
+        """The asset's price now."""
+        return self._prices[-1] if self._prices else None
+
+    def returned(self) -> float | None:
+        """Log return of the last minute; None across a gap."""
+        if len(self._prices) <= 60:
+            return None
+        now, before = self._prices[-1], self._prices[-61]
+        return log(now / before) if now is not None and before is not None else None
+
+    def moves(self, direction: Direction) -> tuple[float, float] | None:
+        """Moves over `MOVES_S` as log ratios, positive in the direction."""
+        now = self._prices[-1] if self._prices else None
+        if now is None:
+            return None
+        found = []
+        for seconds in MOVES_S:
+            before = next((p for p in list(self._prices)[-seconds - 1 :] if p is not None), None)
+            found.append(SIGN[direction] * log(now / before) if before is not None else 0.0)
+        return found[0], found[1]
+
+    def moves_sigma(self, direction: Direction) -> tuple[float, float] | None:
+        """The same in standard deviations, by the volatility that was forecast before them."""
+        moves = self.moves(direction)
+        sigma = next((s for s in self._sigmas if s is not None), None)
+        if moves is None or sigma is None or sigma <= 0.0:
+            return None
+        return moves[0] / (sigma * sqrt(MOVES_S[0])), moves[1] / (sigma * sqrt(MOVES_S[1]))
+
+    def liquidated_usd(self, at: int, direction: Direction) -> tuple[float, float, float] | None:
+        """Forced closes in the last 10, 60 and 300 s; None while nobody prints any."""
+        prints = self._by_direction[direction].prints
+        if not prints.heard:
+            return None
+        found = [prints.within(at, seconds) or 0.0 for seconds in (10, 60, 300)]
+        return found[0], found[1], found[2]
+
+    def normal_liquidated_usd(self, direction: Direction) -> float | None:
+        """Forced closes of a usual minute."""
+        return self._by_direction[direction].prints.normal_usd
+
+    def psi(self, direction: Direction) -> float:
+        """Taker flow for each forced dollar."""
+        return self._by_direction[direction].follow_on.psi
+
+    def endogeneity(self, direction: Direction) -> float | None:
+        """Self-excitation of liquidations less what is usual."""
+        return self._by_direction[direction].hawkes.latest.excess
+
+    def survival(self, direction: Direction) -> Survival:
+        """How much depth a shock leaves."""
+        return self._by_direction[direction].survival
+
+    def throughput(self, direction: Direction) -> float | None:
+        """How fast liquidation engines have been seen to work, USD/s."""
+        return self._by_direction[direction].throughput.usd_per_s()
+
+    def depth_usd(self, direction: Direction) -> float | None:
+        """Depth within 1 % over the books that are believed; None without any."""
+        side = SIDE_OF[direction]
+        known = [s.liquidity.depth(side) for s in self._instruments]
+        found = [usd for usd in known if usd is not None]
+        return sum(found) if found else None
+
+    def depth_ratio(self, direction: Direction) -> float | None:
+        """The same over what is usual at this hour."""
+        side = SIDE_OF[direction]
+        usual = total = 0.0
+        for state in self._instruments:
+            depth, ratio = state.liquidity.depth(side), state.liquidity.ratio(side)
+            if depth is not None and ratio is not None and ratio > 0.0:
+                total += depth
+                usual += depth / ratio
+        return total / usual if usual > 0.0 else None
+
+    def depth_recovered(self, direction: Direction) -> float | None:
+        """Depth within 1 % over that of an hour ago, before a shock that is under way."""
+        depths = list(self._by_direction[direction].depths)
+        first, last = DEPTH_BEFORE_MIN
+        before = [usd for usd in depths[-last:-first] or depths[:first] if usd is not None]
+        now = self.depth_usd(direction)
+        if now is None or not before or (usual := median(before)) <= 0.0:
+            return None
+        return now / usual
+
+    def refill_usd_s(self, direction: Direction) -> float | None:
+        """What makers add less what they withdraw, over the books where it is measured."""
+        side = SIDE_OF[direction]
+        known = [s.liquidity.refill(side) for s in self._instruments]
+        found = [usd for usd in known if usd is not None]
+        return sum(found) if found else None
+
+    def flow_sigma(self) -> float | None:
+        """Standard deviation of signed taker flow, USD per root second."""
+        return sqrt(self._flow_variance / 60.0) if self._flow_variance > 0.0 else None
+
+    def funding(self, at: int) -> float | None:
+        """Funding rate per 8 hours, by open interest; None where none is heard."""
+        return self._weighted(
+            at, {s.spec.name: s.funding.rate_8h for s in self._instruments if s.funding}
+        )
+
+    def funding_z(self, at: int, direction: Direction) -> float | None:
+        """How unusually much the side at risk pays."""
+        funding = self.funding(at)
+        z = None if funding is None else self._funding.z(funding)
+        return None if z is None else -SIGN[direction] * z
+
+    def interest(self, at: int) -> float | None:
+        """Open interest of all instruments in base units; None while one is unheard."""
+        total = 0.0
+        for state in self._instruments:
+            base = state.open_interest_base
+            if base is None or at - state.open_interest_at > INTEREST_STALE_NS:
+                return None
+            total += base * state.spec.multiplier
+        return total or None
+
+    def interest_z(self, at: int) -> float | None:
+        """How unusually large open interest is."""
+        interest = self.interest(at)
+        return None if interest is None else self._interest.z(interest)
+
+    def interest_change(self, at: int) -> float | None:
+        """Change of open interest over five minutes, a ratio."""
+        now = self.interest(at)
+        before = self._interests[0] if len(self._interests) == self._interests.maxlen else None
+        return now / before - 1.0 if now is not None and before else None
+
+    def plumbing(self, at: int) -> float | None:
+        """How unusual the gap between mark and index is, as a quantile."""
+        gap = self._mark_gap(at)
+        return None if gap is None else self._gap.quantile(gap)
+
+    def _mark_gap(self, at: int) -> float | None:
+        gaps = [abs(s.basis) for s in self._instruments if s.basis is not None and _is_fresh(s, at)]
+        return max(gaps) if gaps else None
+
+    def _weighted(self, at: int, values: Mapping[str, float]) -> float | None:
+        total = weight = 0.0
+        for state in self._instruments:
+            value, usd = values.get(state.spec.name), state.open_interest_usd
+            if value is not None and usd is not None and _is_fresh(state, at):
+                total, weight = total + value * usd, weight + usd
+        return total / weight if weight > 0.0 else None
+
+    # ------------------------------------------------------------------------- warm restart
+
+    def state(self) -> ConditionsState:
+        """What a restart must not forget."""
+        sides = list(self._by_direction.values())
+        return ConditionsState(
+            volatility=self.volatility.state(),
+            arbitrage=self.arbitrage.state(),
+            liquidity={s.spec.name: s.liquidity.state() for s in self._instruments},
+            prints=[side.prints.state() for side in sides],
+            follow_on=[side.follow_on.state() for side in sides],
+            hawkes=[side.hawkes.state() for side in sides],
+            survival=[side.survival.state() for side in sides],
+            throughput=[side.throughput.state() for side in sides],
+            funding=self._funding.state(),
+            interest=self._interest.state(),
+            gap=self._gap.state(),
+            flow_variance=self._flow_variance,
+        )
+
+    def restore(self, state: ConditionsState) -> dict[str, LiquidityState]:
+        """Take over a saved state; what belongs to instruments that are not listed yet.
+
+        Raises:
+            StateError: a part of it does not fit.
+        """
+        if not (isfinite(state.flow_variance) and state.flow_variance >= 0.0):
+            raise StateError("conditions with an impossible variance of flow")
+        self.volatility.restore(state.volatility)
+        self._has_past = True
+        self.arbitrage = Arbitrage(list(state.arbitrage.sums))
+        self.arbitrage.restore(state.arbitrage)
+        for i, side in enumerate(self._by_direction.values()):
+            side.prints.restore(state.prints[i])
+            side.follow_on.restore(state.follow_on[i])
+            side.hawkes.restore(state.hawkes[i])
+            side.survival.restore(state.survival[i])
+            side.throughput.restore(state.throughput[i])
+        self._funding.restore(state.funding)
+        self._interest.restore(state.interest)
+        self._gap.restore(state.gap)
+        self._flow_variance = state.flow_variance
+        return dict(state.liquidity)
+
+
+class _Side:
+    """What is measured per direction."""
+
+    def __init__(self, correction: ThrottleCorrection) -> None:
+        self.prints = Prints(correction)
+        self.follow_on = FollowOn()
+        self.hawkes = Hawkes()
+        self.survival = Survival()
+        self.throughput = Throughput()
+        # Depth within 1 % per minute.
+        self.depths: deque[float | None] = deque(maxlen=DEPTH_BEFORE_MIN[1])
+
+
+def _is_fresh(state: InstrumentState, at: int) -> bool:
+    return at - state.mark_at <= MARK_FRESH_NS

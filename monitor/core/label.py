@@ -1,0 +1,382 @@
+"""What counts as a cascade, minute by minute (model.md A12).
+
+The scorecard and the fitting use this one rule. A minute is the onset of a cascade when, within
+the five minutes that it ends, the price moved far, open interest fell, and the side that the move
+hurts was liquidated unusually. What cannot be known is None, never "nothing happened".
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from math import exp, inf, isfinite, log, sqrt
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from monitor.core.saved import StateError
+from monitor.events import NS, Direction
+
+Tier: TypeAlias = Literal[1, 2, 3]
+TIERS: Final[tuple[Tier, ...]] = (1, 2, 3)
+DIRECTIONS: Final[tuple[Direction, ...]] = ("down", "up")
+MINUTE_NS: Final = 60 * NS
+
+_WINDOW: Final = 5
+_BUCKETS: Final = 241
+_PER_DECADE: Final = 20
+
+
+class LabelRule(Struct, frozen=True):
+    """Thresholds of the label.
+
+    Attributes:
+        least_move: absolute log move that is asked for at least: 1 % of majors, 2 % of others.
+        sigmas: multiples of the usual standard deviation over five minutes asked for as well.
+        tiers: fall of open interest for T1, T2 and T3.
+        quantile: liquidations of the side must reach this quantile of their five-minute sums.
+        refractory_min: minutes after an onset in which there is no other of its tier.
+        memory_min: minutes over which the usual volatility is remembered.
+        history_min: minutes over which liquidations are remembered.
+        least_min: minutes of hearing before the usual volatility counts as known.
+        least_sums: five-minute sums heard before their quantile counts as known.
+        reading_min: a reading of open interest older than this does not speak for its minute.
+    """
+
+    least_move: float = 0.01
+    sigmas: float = 6.0
+    tiers: tuple[float, float, float] = (0.0075, 0.015, 0.03)
+    quantile: float = 0.995
+    refractory_min: int = 30
+    memory_min: int = 1_440
+    history_min: int = 43_200
+    least_min: int = 60
+    least_sums: int = 1_440
+    reading_min: int = 10
+
+
+class Verdict(Struct, frozen=True):
+    """What a minute turned out to be in one direction.
+
+    Attributes:
+        at: end of the minute (ns).
+        direction: where the price went.
+        onsets: tiers of which this minute is an onset; empty where of none; None where that
+            cannot be known.
+    """
+
+    at: int
+    direction: Direction
+    onsets: tuple[Tier, ...] | None
+
+
+class Minute(Struct, frozen=True):
+    """What was heard of one minute of an asset; None where not known.
+
+    Attributes:
+        at: its end (ns), a multiple of a minute.
+        low: lowest price; like `high` and `close` of one kind of price, mark or mid.
+        high: highest price.
+        close: last price.
+        interest: latest reading of one-sided open interest up to `at`, in units that the price
+            does not change: base units, or USD of face for inverse contracts. In USD at mark a
+            fall of the price alone would look like deleveraging. None where no reading came
+            since the minute before.
+        liquidated_long: USD of longs liquidated in the minute, corrected for throttling.
+        liquidated_short: the same of shorts.
+    """
+
+    at: int
+    low: float | None
+    high: float | None
+    close: float | None
+    interest: float | None
+    liquidated_long: float | None
+    liquidated_short: float | None
+
+    @property
+    def prices(self) -> tuple[float, float, float] | None:
+        """(low, high, close) where all are known and make sense."""
+        if self.low is None or self.high is None or self.close is None:
+            return None
+        if not 0.0 < self.low <= self.close <= self.high < inf:
+            return None
+        return self.low, self.high, self.close
+
+
+class Usual:
+    """Quantile of the five-minute sums of one side, from a histogram of 20 buckets a decade."""
+
+    def __init__(self, memory_min: int) -> None:
+        self._kept = exp(-1.0 / memory_min)
+        self.counts = [0.0] * _BUCKETS
+        self.heard = 0
+
+    def add(self, usd: float) -> None:
+        """Count one sum."""
+        self.counts = [c * self._kept for c in self.counts]
+        bucket = 0 if usd < 1.0 else 1 + int(log(usd) / log(10.0) * _PER_DECADE)
+        self.counts[min(bucket, _BUCKETS - 1)] += 1.0
+        self.heard += 1
+
+    def quantile(self, q: float) -> float:
+        """Lower edge in USD of the bucket that holds the quantile."""
+        wanted, passed = q * sum(self.counts), 0.0
+        for i, count in enumerate(self.counts):
+            passed += count
+            if passed >= wanted:
+                return 0.0 if i == 0 else 10.0 ** ((i - 1) / _PER_DECADE)
+        return inf
+
+
+class Suspect(Struct):
+    """A minute whose move and liquidations qualify, waiting for open interest to tell its tier.
+
+    `before` is open interest at the start of its five minutes, `least` the lower of the readings
+    that came with it and after it. Either is None where there was none in time.
+    """
+
+    at: int
+    certain: bool
+    before: float | None
+    least: float | None
+    readings: int
+
+
+class LabellerState(Struct, frozen=True):
+    """A `Labeller` between two runs."""
+
+    minutes: list[Minute]
+    variance: float
+    returns: int
+    sigmas: list[float | None]
+    counts: list[list[float]]
+    heard: list[int]
+    suspects: list[list[Suspect]]
+    last: list[list[int]]
+
+
+class Labeller:
+    """Verdicts on the minutes of one asset, as soon as they can be given.
+
+    Feed it every minute in order; a minute that was left out makes those around it unknown.
+    """
+
+    def __init__(self, rule: LabelRule = LabelRule()) -> None:  # noqa: B008 (frozen)
+        self.rule = rule
+        # Open interest is looked for as far back as a reading may be old before a window.
+        self._minutes: deque[Minute] = deque(maxlen=_WINDOW + rule.reading_min + 1)
+        self._variance, self._returns = 0.0, 0
+        self._sigmas: deque[float | None] = deque([None] * _WINDOW, maxlen=_WINDOW)
+        self._usual = (Usual(rule.history_min), Usual(rule.history_min))
+        self._suspects: tuple[deque[Suspect], deque[Suspect]] = (deque(), deque())
+        self._last = [[0] * len(TIERS), [0] * len(TIERS)]
+
+    def heard(self, minute: Minute) -> list[Verdict]:
+        """Take the next minute; return the verdicts that became certain, of it or earlier ones.
+
+        Raises:
+            ValueError: the minute does not end at a multiple of a minute, or is not a later one.
+        """
+        if minute.at % MINUTE_NS:
+            raise ValueError(f"a minute that ends at {minute.at} ns, within another")
+        if self._minutes and minute.at <= self._minutes[-1].at:
+            raise ValueError(f"minute {minute.at} after {self._minutes[-1].at}")
+        self._minutes.append(minute)
+        found: list[Verdict] = []
+        for d, direction in enumerate(DIRECTIONS):
+            self._read(d, minute)
+            moved = self._moved(d)
+            printed = self._printed(d)
+            suspects = self._suspects[d]
+            if moved is False or printed is False:
+                found.append(Verdict(minute.at, direction, ()))
+            elif moved is None or printed is None:
+                # Open interest may still tell that nothing happened; it cannot tell the contrary.
+                suspects.append(self._suspect(minute, certain=False))
+            else:
+                suspects.append(self._suspect(minute, certain=True))
+            while suspects and self._told(suspects[0], minute.at):
+                found.append(self._judged(d, suspects.popleft()))
+        self._remember()
+        return found
+
+    # ------------------------------------------------------------------------------- conditions
+
+    def _within(self, first: int, last: int) -> list[Minute]:
+        """The minutes heard that end between `first` and `last` minutes before the latest."""
+        now = self._minutes[-1].at
+        return [m for m in self._minutes if last <= (now - m.at) // MINUTE_NS <= first]
+
+    def _moved(self, d: int) -> bool | None:
+        """Whether the price moved as far as the label asks within five minutes."""
+        prices = self._minutes[-1].prices
+        sigma = self._sigmas[0]
+        earlier = self._within(_WINDOW, 1)
+        known = [(m.at, p) for m in earlier if (p := m.prices) is not None]
+        whole = prices is not None and len(known) == _WINDOW
+        if prices is None:
+            return None
+        start = self._minutes[-1].at - _WINDOW * MINUTE_NS
+        # Of the minute before the window only its close lies in it.
+        if d == 0:
+            tops = [close if at == start else high for at, (_, high, close) in known]
+            move = log(max(tops) / prices[0]) if tops else 0.0
+        else:
+            lows = [close if at == start else low for at, (low, _, close) in known]
+            move = log(prices[1] / min(lows)) if lows else 0.0
+        if whole and move < self.rule.least_move:
+            return False
+        if sigma is None:
+            return None
+        far = max(self.rule.sigmas * sigma * sqrt(_WINDOW), self.rule.least_move)
+        if move >= far:
+            return True
+        return False if whole else None
+
+    def _sum(self, d: int) -> tuple[float, bool]:
+        """Liquidated USD of the losing side in five minutes, and whether all of it is known."""
+        recent = self._within(_WINDOW - 1, 0)
+        usd = [m.liquidated_short if d else m.liquidated_long for m in recent]
+        known = [x for x in usd if x is not None and isfinite(x) and x >= 0.0]
+        return sum(known), len(known) == _WINDOW
+
+    def _printed(self, d: int) -> bool | None:
+        total, whole = self._sum(d)
+        usual = self._usual[d]
+        if whole and total <= 0.0:
+            return False
+        if usual.heard < self.rule.least_sums:
+            return None
+        if total > 0.0 and total >= usual.quantile(self.rule.quantile):
+            return True
+        return False if whole else None
+
+    def _suspect(self, minute: Minute, *, certain: bool) -> Suspect:
+        oldest = _WINDOW + self.rule.reading_min - 1
+        before = [i for m in self._within(oldest, _WINDOW) if (i := _reading(m)) is not None]
+        now = _reading(minute)
+        return Suspect(
+            at=minute.at,
+            certain=certain,
+            before=before[-1] if before else None,
+            least=now,
+            readings=0 if now is None else 1,
+        )
+
+    def _read(self, d: int, minute: Minute) -> None:
+        """Give a reading of open interest to the minutes that wait for their next."""
+        now = _reading(minute)
+        if now is None:
+            return
+        for suspect in self._suspects[d]:
+            if suspect.readings < 2:
+                suspect.least = now if suspect.least is None else min(suspect.least, now)
+                suspect.readings += 1
+
+    def _told(self, suspect: Suspect, at: int) -> bool:
+        late = at - suspect.at >= self.rule.reading_min * MINUTE_NS
+        return suspect.before is None or suspect.readings >= 2 or late
+
+    def _judged(self, d: int, suspect: Suspect) -> Verdict:
+        """The verdict on a minute for which nothing more is awaited."""
+        direction = DIRECTIONS[d]
+        if suspect.before is None or suspect.least is None or suspect.before <= 0.0:
+            return Verdict(suspect.at, direction, None)
+        fall = 1.0 - suspect.least / suspect.before
+        reached = [t for t in TIERS if fall >= self.rule.tiers[t - 1]]
+        if not reached and suspect.readings >= 2:
+            return Verdict(suspect.at, direction, ())
+        if not suspect.certain or not reached:
+            return Verdict(suspect.at, direction, None)
+        quiet = self.rule.refractory_min * MINUTE_NS
+        last = self._last[d]
+        onsets = tuple(t for t in reached if suspect.at - last[t - 1] > quiet)
+        for tier in onsets:
+            last[tier - 1] = suspect.at
+        return Verdict(suspect.at, direction, onsets)
+
+    def _remember(self) -> None:
+        """Add the latest minute to what is usual, after it was judged by what was usual before."""
+        for d in (0, 1):
+            total, whole = self._sum(d)
+            if whole:
+                self._usual[d].add(total)
+        latest = self._minutes[-1].prices
+        before = [p for m in self._within(1, 1) if (p := m.prices) is not None]
+        if latest is not None and before:
+            self._returns += 1
+            share = max(1.0 / self._returns, 1.0 / self.rule.memory_min)
+            self._variance += share * (log(latest[2] / before[0][2]) ** 2 - self._variance)
+        known = self._returns >= self.rule.least_min
+        # Read five minutes later, so that a move is not measured by itself.
+        self._sigmas.append(sqrt(self._variance) if known else None)
+
+    # ---------------------------------------------------------------------------------- restarts
+
+    def state(self) -> LabellerState:
+        """What a restart must not forget."""
+        return LabellerState(
+            minutes=list(self._minutes),
+            variance=self._variance,
+            returns=self._returns,
+            sigmas=list(self._sigmas),
+            counts=[u.counts[:] for u in self._usual],
+            heard=[u.heard for u in self._usual],
+            suspects=[list(s) for s in self._suspects],
+            last=[row[:] for row in self._last],
+        )
+
+    def restore(self, state: LabellerState) -> None:
+        """Take over a saved state of the same rule.
+
+        Raises:
+            StateError: it is of another shape, or its numbers are not usable.
+        """
+        pairs = (state.counts, state.heard, state.suspects, state.last)
+        if any(len(part) != 2 for part in pairs) or len(state.sigmas) != _WINDOW:
+            raise StateError("labels of another shape")
+        if any(len(c) != _BUCKETS for c in state.counts):
+            raise StateError("labels with another histogram")
+        if any(len(row) != len(TIERS) for row in state.last):
+            raise StateError("labels of other tiers")
+        numbers = (state.variance, *state.counts[0], *state.counts[1])
+        usual = (*numbers, *(s for s in state.sigmas if s is not None))
+        if not all(isfinite(x) and x >= 0.0 for x in usual):
+            raise StateError("labels with numbers that are negative or not finite")
+        self._minutes.clear()
+        self._minutes.extend(state.minutes)
+        self._variance, self._returns = state.variance, state.returns
+        self._sigmas = deque(state.sigmas, maxlen=_WINDOW)
+        for d in (0, 1):
+            self._usual[d].counts, self._usual[d].heard = state.counts[d][:], state.heard[d]
+            self._suspects[d].clear()
+            self._suspects[d].extend(state.suspects[d])
+        self._last = [row[:] for row in state.last]
+
+
+def _reading(minute: Minute) -> float | None:
+    value = minute.interest
+    return value if value is not None and isfinite(value) and value >= 0.0 else None
+
+
+def labels(minutes: Iterable[Minute], rule: LabelRule = LabelRule()) -> list[Verdict]:  # noqa: B008
+    """Verdicts on a recorded past, ordered by time; the last minutes may still lack theirs."""
+    labeller = Labeller(rule)
+    found = [verdict for minute in minutes for verdict in labeller.heard(minute)]
+    return sorted(found, key=lambda v: (v.at, v.direction))
+
+
+def outcome(
+    verdicts: Sequence[Verdict], *, since: int, horizon_s: int, direction: Direction, tier: Tier
+) -> bool | None:
+    """Whether an onset of at least `tier` came in ``(since, since + horizon_s]``.
+
+    None where none is known and not every minute of it has a verdict: unknown is not safe.
+    `verdicts` are of one asset, in any order, each minute and direction at most once.
+    """
+    until = since + horizon_s * NS
+    here = [v for v in verdicts if v.direction == direction and since < v.at <= until]
+    if any(v.onsets is not None and tier in v.onsets for v in here):
+        return True
+    expected = until // MINUTE_NS - since // MINUTE_NS
+    known = sum(1 for v in here if v.onsets is not None)
+    return False if known == expected else None

@@ -1,0 +1,297 @@
+"""What is known of an asset's risk in one direction, and how a trader would say it.
+
+`Evidence` is what a phase is decided on, `Picture` the few further numbers that only words need.
+`ranked` turns both into sentences, the largest contribution first and what is unknown last.
+"""
+
+from math import isfinite
+
+from msgspec import Struct
+
+from monitor.events import Direction, Reason
+
+BASE_PROBABILITY = 1e-3
+"""Of an ordinary quarter of an hour; where the weight of a probability begins (model.md A12)."""
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What is known at one publication; None is unknown, never zero.
+
+    Attributes:
+        score: 0 to 1 (model.md A12); None when no forecast can be made.
+        probabilities: of a cascade, by horizon in seconds.
+        critical_shock: smallest move that sets a cascade off, a ratio of price. None: none is
+            within the curve, or, where `stale` says so, it is not known.
+        critical_usd: smallest sale (purchase, upwards) that does.
+        normal_move: one standard deviation of the price over 15 minutes, a ratio.
+        loop_gain, amplification: the largest along the path (model.md A8).
+        reach: the distance within which `fuel_usd` and `depth_usd` are counted, a ratio.
+        depth_ratio: usable depth over its 7-day normal.
+        depth_recovered: usable depth over that of the time before the shock.
+        mark: the asset's mark price.
+        liquidated_usd: printed on the losing side in the last 10, 60 and 300 s, corrected for
+            throttled feeds; None while no venue's liquidations are heard.
+        normal_liquidated_usd: the running normal of the 60 s figure.
+        moves: over the last 60 and 300 s, ratios, positive in the direction of the shock.
+        moves_sigma: the same in standard deviations of that duration, volatility as before them.
+        open_interest_change: over the last 5 minutes, a ratio.
+        confidence: 0 to 1.
+        abstaining: why no forecast is stood by, or None.
+        stale: why the inputs do not show the present, or None.
+        missing: venues whose inputs are not heard.
+    """
+
+    at: int
+    asset: str
+    direction: Direction
+    score: float | None = None
+    probabilities: dict[int, float] | None = None
+    critical_shock: float | None = None
+    critical_usd: float | None = None
+    normal_move: float | None = None
+    loop_gain: float | None = None
+    amplification: float | None = None
+    reach: float | None = None
+    fuel_usd: float | None = None
+    depth_usd: float | None = None
+    depth_ratio: float | None = None
+    depth_recovered: float | None = None
+    mark: float | None = None
+    liquidated_usd: tuple[float, float, float] | None = None
+    normal_liquidated_usd: float | None = None
+    moves: tuple[float, float] | None = None
+    moves_sigma: tuple[float, float] | None = None
+    open_interest_change: float | None = None
+    confidence: float = 1.0
+    abstaining: str | None = None
+    stale: str | None = None
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming a number that is not finite or not a probability."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name == "probabilities":
+                value = tuple((value or {}).values())
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not isfinite(number):
+                    raise ValueError(f"evidence: {name} is {number}")
+        bounded = [self.score, self.confidence, *(self.probabilities or {}).values()]
+        if any(number is not None and not 0 <= number <= 1 for number in bounded):
+            raise ValueError(f"evidence: score, confidence or probability outside 0..1: {bounded}")
+
+    def probability(self, horizon_s: int) -> float | None:
+        """Of a cascade within a horizon, None when there is no forecast."""
+        return None if self.probabilities is None else self.probabilities.get(horizon_s)
+
+
+class Unheard(Struct, frozen=True):
+    """An input of one venue that is missing; `age_s` is None when it never came."""
+
+    venue: str
+    what: str
+    age_s: float | None
+
+
+class Picture(Struct, frozen=True):
+    """What only the words need.
+
+    Attributes:
+        gain_stretch: the prices between which the loop gain is above 1, nearer one first.
+        venue_fuel: share of the fuel by venue.
+        unheard: inputs that are missing.
+    """
+
+    gain_stretch: tuple[float, float] | None = None
+    venue_fuel: tuple[tuple[str, float], ...] = ()
+    unheard: tuple[Unheard, ...] = ()
+
+
+# ----------------------------------------------------------------------------- numbers in words
+
+
+def money(usd: float) -> str:
+    """``$212 M``, ``$1.4 M``, ``$85 k``: two digits or more."""
+    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        # A figure that would round up to the next unit is said in that unit.
+        if abs(usd) >= 0.9995 * size:
+            scaled = usd / size
+            return f"${scaled:.0f}{unit}" if abs(scaled) >= 9.95 else f"${scaled:.1f}{unit}"
+    return f"${usd:.0f}"
+
+
+def price(value: float) -> str:
+    """``63 900``, ``145.32``, ``0.000012340``: five digits, grouped by thousands."""
+    exponent = int(f"{abs(value):.4e}".partition("e")[2])
+    return f"{value:,.{max(0, 4 - exponent)}f}".replace(",", " ")
+
+
+def percent(ratio: float) -> str:
+    """``12 %``, ``1.8 %``, ``0.35 %``; what would read as zero is ``under 0.01 %``."""
+    value = 100.0 * abs(ratio)
+    if value == 0:
+        return "0 %"
+    if value < 0.01:
+        return "under 0.01 %"
+    digits = 0 if value >= 9.95 else 1 if value >= 0.995 else 2
+    return f"{value:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h``."""
+    if seconds < 89.5:
+        return f"{seconds:.0f} s"
+    if seconds < 5_370:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+class Words(Struct, frozen=True):
+    """The terms of one direction."""
+
+    side: str
+    book: str
+    move: str
+    order: str
+    extreme: str
+
+
+WORDS: dict[Direction, Words] = {
+    "down": Words(side="longs", book="bid", move="fall", order="sale", extreme="low"),
+    "up": Words(side="shorts", book="ask", move="rise", order="purchase", extreme="high"),
+}
+
+
+# ------------------------------------------------------------------------------------- reasons
+
+
+def ranked(evidence: Evidence, picture: Picture | None = None) -> list[Reason]:
+    """Reasons by contribution, largest first; what is unknown comes last, with weight 0.
+
+    The weights are the components of model.md A12, or saturate as they do.
+    """
+    picture = Picture() if picture is None else picture
+    found = [
+        *_structure(evidence, picture),
+        *_forecast(evidence),
+        *_realised(evidence),
+        *_unknown(evidence, picture),
+    ]
+    return sorted(found, key=lambda reason: (-reason.weight, reason.code, reason.text))
+
+
+def _structure(e: Evidence, picture: Picture) -> list[Reason]:
+    words = WORDS[e.direction]
+    found: list[Reason] = []
+    within = "" if e.reach is None else f" within {percent(e.reach)}"
+    if e.fuel_usd is not None:
+        text = f"{money(e.fuel_usd)} of {words.side} liquidate{within}"
+        shares = sorted(picture.venue_fuel, key=lambda pair: (-pair[1], pair[0]))
+        if shares and shares[0][1] >= 0.5:
+            text += f", {percent(shares[0][1])} of it on {shares[0][0]}"
+        # Without a depth to compare with, forced selling counts as equal to what can absorb it.
+        depth = e.fuel_usd if e.depth_usd is None else e.depth_usd
+        found.append(Reason("fuel", text, _share(e.fuel_usd, depth)))
+    normal = _against_normal(e.depth_ratio)
+    thin = 0.0 if e.depth_ratio is None else 1 - min(1.0, max(0.0, e.depth_ratio))
+    if e.depth_usd is not None:
+        text = f"the {words.book} absorbs {money(e.depth_usd)}{within}"
+        found.append(Reason("depth", f"{text}, {normal}" if normal else text, max(thin, 0.01)))
+    elif normal:
+        found.append(Reason("depth", f"the {words.book} is {normal}", max(thin, 0.01)))
+    if e.loop_gain is not None:
+        text = f"loop gain {e.loop_gain:.1f}"
+        if picture.gain_stretch is not None:
+            near, far = picture.gain_stretch
+            text += f" between {price(near)} and {price(far)}"
+        found.append(Reason("loop_gain", text, _share(e.loop_gain, 1.0)))
+    if e.critical_shock is not None:
+        text = f"a {words.move} of {percent(e.critical_shock)}"
+        if e.critical_usd is not None:
+            text += f" or a {words.order} of {money(e.critical_usd)}"
+        scale = e.normal_move or 0.01
+        found.append(
+            Reason("critical_shock", f"{text} sets it off", _share(scale, e.critical_shock))
+        )
+    if e.amplification is not None and e.amplification > 1.05:
+        text = f"a {words.move} would be made {e.amplification:.1f} times as large"
+        found.append(Reason("amplification", text, 1 - 1 / e.amplification))
+    return found
+
+
+def _against_normal(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    if 0.95 < ratio < 1.05:
+        return "at its 7-day normal"
+    if ratio >= 2:
+        return f"{ratio:.1f} times its 7-day normal"
+    return f"{percent(1 - ratio)} {'below' if ratio < 1 else 'above'} its 7-day normal"
+
+
+def _forecast(e: Evidence) -> list[Reason]:
+    p = e.probability(900)
+    if p is None:
+        return []
+    weight = e.score if e.score is not None else min(1.0, p / (p + 30 * BASE_PROBABILITY))
+    return [
+        Reason("probability", f"{percent(p)} chance of a cascade within 15 minutes", max(weight, 0))
+    ]
+
+
+def _realised(e: Evidence) -> list[Reason]:
+    words = WORDS[e.direction]
+    found: list[Reason] = []
+    if e.liquidated_usd is not None and e.liquidated_usd[1] > 0:
+        latest, normal = e.liquidated_usd[1], e.normal_liquidated_usd
+        text = f"{money(latest)} of {words.side} liquidated in 60 s"
+        if normal:
+            times = latest / normal
+            text += f", {times:.0f} times normal" if times >= 1.5 else ", no more than normal"
+        weight = _share(latest, 10 * normal) if normal else 0.5
+        found.append(Reason("liquidations", text, weight))
+    if e.moves is not None:
+        sigmas = e.moves_sigma or (0.0, 0.0)
+        # The window in which the move is the more unusual one.
+        at = 0 if sigmas[0] > sigmas[1] else 1
+        if e.moves[at] > 0:
+            text = f"a {words.move} of {percent(e.moves[at])} in {(60, 300)[at]} s"
+            if sigmas[at] >= 1:
+                text += f", {sigmas[at]:.1f} standard deviations"
+            found.append(Reason("move", text, _share(max(0.0, sigmas[at]), 4.0)))
+    if e.open_interest_change is not None and e.open_interest_change <= -0.0025:
+        # 3 % is the strongest tier of the label (model.md A12).
+        text = f"open interest down {percent(e.open_interest_change)} in 5 min"
+        found.append(Reason("open_interest", text, min(1.0, -e.open_interest_change / 0.03)))
+    return found
+
+
+def _unknown(e: Evidence, picture: Picture) -> list[Reason]:
+    found = []
+    for gap in picture.unheard:
+        if gap.age_s is None:
+            text = f"{gap.what} of {gap.venue} never heard: it is not counted"
+        else:
+            text = f"{gap.what} of {gap.venue} unheard for {duration(gap.age_s)}"
+            text += ": its fuel is as of then" if gap.what == "open interest" else ""
+        found.append(Reason("unheard", text, 0.0))
+    told = {gap.venue for gap in picture.unheard}
+    found += [Reason("unheard", f"{v} is not heard", 0.0) for v in e.missing if v not in told]
+    unknown = {
+        "fuel": e.fuel_usd is None,
+        "depth": e.depth_usd is None and e.depth_ratio is None,
+        "liquidations": e.liquidated_usd is None,
+        "the forecast": e.score is None,
+    }
+    names = [name for name, is_unknown in unknown.items() if is_unknown]
+    if names:
+        found.append(Reason("unknown", f"unknown: {', '.join(names)}", 0.0))
+    if e.stale is not None:
+        found.append(Reason("stale", e.stale, 0.0))
+    return found
+
+
+def _share(part: float, rest: float) -> float:
+    """``part / (part + rest)``, 0 when both are."""
+    total = part + rest
+    return part / total if total > 0 else 0.0

@@ -1,0 +1,71 @@
+"""Components are bounded, read as they are explained, and are absent when not known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.core.components import (
+    components,
+    crowding,
+    severity,
+    weighted_quantile,
+    worst,
+)
+from monitor.core.features import INPUTS, Features
+
+NUMBER = st.none() | st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(INPUTS[2:], NUMBER)), NUMBER)
+@settings(max_examples=100, deadline=None)
+def test_every_component_is_within_bounds_or_absent(values, skew):
+    found = components(Features(**values), skew=skew)
+    for name in found.__struct_fields__:
+        value = getattr(found, name)
+        assert value is None or 0.0 <= value <= 1.0, name
+
+
+def test_each_reads_as_it_is_explained():
+    found = components(
+        Features(fuel=1.0, gain=1.0, depth=0.4, refill=0.9, endogeneity=0.0, contagion=3.0,
+                 plumbing=0.7, structural=(0.1, 0.2, 0.3), funding=-5.0, interest=0.0)
+    )  # fmt: skip
+    assert found.fuel == 0.5
+    assert found.gain == 0.5
+    assert found.thinness == pytest.approx(0.6)
+    assert found.refill_failure == pytest.approx(0.1)
+    assert found.heat == 0.5
+    assert found.contagion == 0.75
+    assert found.plumbing == 0.7
+    assert found.proximity == (0.1, 0.2, 0.3)
+    assert found.crowding == 0.5  # funding that the other side pays says nothing
+    nothing = components(Features())
+    assert all(getattr(nothing, name) is None for name in nothing.__struct_fields__)
+
+
+def test_crowding_is_a_quantile_of_what_is_known():
+    assert crowding(1.6449, 1.6449) == pytest.approx(0.95, abs=1e-4)
+    assert crowding(None, 1.6449) == pytest.approx(0.95, abs=1e-4)
+    assert crowding(None, None) is None
+    assert worst([None, 0.2, float("nan"), 0.4]) == 0.4
+
+
+def test_severity_speaks_of_the_nodes_that_can_cascade():
+    moves = np.array([0.01, 0.02, np.inf, 0.03])
+    shocks = np.array([1e6, 2e6, np.inf, np.inf])
+    jumps, usd = np.array([0.02, 0.04, 0.5, 0.08]), np.array([1e6, 3e6, 9e9, 5e6])
+    found = severity(moves, shocks, jumps, usd, np.array([0.25] * 4))
+    assert found.possible == pytest.approx(0.75)
+    assert found.jump == pytest.approx((0.14 / 3, 0.02, 0.08))
+    assert found.liquidated_usd == pytest.approx((3e6, 1e6, 5e6))
+    assert (found.critical_move, found.critical_shock_usd) == (0.02, 2e6)
+    by_price = severity(moves, np.full(4, np.inf), jumps, usd, np.array([0.25] * 4))
+    assert by_price.critical_shock_usd is None
+    assert severity(np.full(4, np.inf), shocks, jumps, usd, np.array([0.25] * 4)) is None
+
+
+def test_a_weighted_quantile_holds_its_share():
+    values, weights = np.array([3.0, 1.0, 2.0]), np.array([0.1, 0.8, 0.1])
+    found = [weighted_quantile(values, weights, q) for q in (0.1, 0.8, 0.85, 1.0)]
+    assert found == [1.0, 1.0, 2.0, 3.0]

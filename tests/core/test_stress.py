@@ -1,0 +1,208 @@
+"""What-if over venues, insurance funds and a collateral off its peg."""
+
+from itertools import pairwise
+from math import log
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.core.curves import DISTANCES, POINTS, STEP
+from monitor.core.impact import stop_of_flow, stop_of_requote
+from monitor.core.stress import (
+    DEPEGS,
+    Stress,
+    VenueCurves,
+    depegged,
+    depegs,
+    runway,
+    shortfall,
+    stress,
+)
+
+MILLION = 1e6
+PERCENT = DISTANCES * 100
+
+
+def venue(name="a", *, mark=100.0, depth=20.0, fuel=8.0, maintenance=0.005):
+    """A venue with so many million USD of depth and fuel per percent."""
+    return VenueCurves(name, mark, depth * MILLION * PERCENT, fuel * MILLION * PERCENT, maintenance)
+
+
+def survives_json(result):
+    return msgspec.json.decode(msgspec.json.encode(result), type=type(result)) == result
+
+
+# ------------------------------------------------------------------------------------ what-if
+
+
+def test_a_sub_critical_shock_is_amplified_by_one_over_one_minus_gain():
+    result = stress(-0.03, [venue("a"), venue("b")], survival=1.0, psi=1.5)
+    assert result.side == "long"
+    assert result.amplification == pytest.approx(1 / (1 - 1.5 * 0.4), rel=1e-3)
+    end = -log(0.97) * 2.5
+    assert result.landing_ratio == pytest.approx(np.exp(-end) - 1, rel=1e-3)
+    assert result.landing_price == pytest.approx(100 * np.exp(-end), rel=1e-3)
+    assert result.liquidated_usd == pytest.approx(2 * 8 * MILLION * end * 100, rel=1e-3)
+    assert result.path[0].move_ratio == pytest.approx(-0.03)
+    assert result.path[0].liquidated_usd == 0.0
+    assert result.path[-1].absorbed_usd == pytest.approx(1.5 * result.liquidated_usd, rel=1e-3)
+    assert survives_json(result)
+
+
+def test_mirrored_shocks_travel_the_same_log_distance():
+    down = stress(-0.03, [venue("a"), venue("b", fuel=2.0)], survival=0.9, psi=1.5)
+    up = stress(1 / 0.97 - 1, [venue("a"), venue("b", fuel=2.0)], survival=0.9, psi=1.5)
+    assert up.side == "short"
+    assert up.landing_ratio > 0 > down.landing_ratio
+    assert log(1 + up.landing_ratio) == pytest.approx(-log(1 + down.landing_ratio))
+    assert up.liquidated_usd == pytest.approx(down.liquidated_usd)
+    assert len(up.path) == len(down.path)
+
+
+def test_one_venue_alone_agrees_with_the_solver_of_one_pair():
+    v = venue(fuel=9.0)
+    result = stress(-0.02, [v], survival=0.8, psi=1.2)
+    start = np.array([-log(0.98)])
+    stop = stop_of_requote(v.depth, v.fuel, start, survival=0.8, psi=1.2)[0]
+    assert -log(1 + result.landing_ratio) == pytest.approx(stop, abs=2e-5)
+
+
+def test_an_unstoppable_shock_has_no_landing():
+    result = stress(-0.03, [venue("a", fuel=30.0), venue("b")], survival=1.0, psi=1.5)
+    assert result.beyond
+    assert result.landing_price is None
+    assert result.amplification is None
+    assert result.liquidated_usd > 0
+    assert stress(-0.5, [venue()], survival=1.0, psi=1.5).landing_ratio is None
+
+
+def test_what_is_not_known_is_listed_and_never_counted():
+    known = venue("a")
+    blind = [
+        msgspec.structs.replace(venue("b"), depth=None),
+        msgspec.structs.replace(venue("c"), fuel=None, mark=None),
+        msgspec.structs.replace(venue("d"), mark=float("nan")),
+    ]
+    result = stress(-0.03, [known, *blind], survival=1.0, psi=1.5)
+    assert [v.name for v in result.venues] == ["a"]
+    assert [(m.name, m.unknown) for m in result.missing] == [
+        ("b", ["depth"]), ("c", ["mark", "fuel"]), ("d", ["mark"]),
+    ]  # fmt: skip
+    assert result.landing_ratio == stress(-0.03, [known], survival=1.0, psi=1.5).landing_ratio
+    nothing = stress(-0.03, blind, survival=1.0, psi=1.5)
+    assert (nothing.landing_ratio, nothing.liquidated_usd, nothing.beyond) == (None, None, False)
+
+
+def test_a_venue_of_unknown_margin_leaves_the_shortfall_unknown():
+    known, blind = venue("a"), venue("b", maintenance=None)
+    result = stress(-0.03, [known, blind], survival=1.0, psi=1.5)
+    assert result.venues[0].shortfall_usd is not None
+    assert result.venues[1].shortfall_usd is None
+    assert result.shortfall_usd is None
+
+
+@pytest.mark.parametrize("shock", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_shock_that_is_none_is_refused(shock):
+    with pytest.raises(ValueError):
+        stress(shock, [venue()], survival=1.0, psi=1.5)
+
+
+densities = st.lists(st.sampled_from([0.0, 1.0, 1e3, 1e5, 1e6, 1e9]), min_size=6, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(densities, densities, st.floats(0, 1)), min_size=1, max_size=4),
+    st.floats(-0.9, 3).filter(lambda x: abs(x) > 1e-6),
+    st.floats(0.05, 1.2),
+)
+def test_whatever_the_curves_a_stress_answers_in_finite_numbers(rows, shock, survival):
+    venues, alphas = [], {}
+    for i, (depth, fuel, alpha) in enumerate(rows):
+        curves = [np.concatenate(([0.0], np.cumsum(np.repeat(d, 100)))) for d in (depth, fuel)]
+        venues.append(VenueCurves(f"v{i}", 100.0 + i, *curves, maintenance=0.01))
+        alphas[f"v{i}"] = alpha
+    result = stress(shock, venues, survival=survival, psi=1.5, alphas=alphas)
+    assert survives_json(result)
+    assert isinstance(result, Stress)
+    assert result.beyond == (result.landing_price is None)
+    assert all((v.landing_price is None) == v.beyond for v in result.venues)
+    if result.landing_ratio is not None:
+        assert abs(result.landing_ratio) >= abs(shock) - 1e-9
+        assert result.amplification >= 1 - 1e-9
+    assert result.shortfall_usd >= 0
+    assert result.shortfall_usd <= result.liquidated_usd * max(1.0, 2.0 * abs(shock) + 1.0)
+
+
+# ----------------------------------------------------------------------------- insurance fund
+
+
+def test_closes_that_execute_within_their_margin_cost_the_fund_nothing():
+    depth, fuel = 20 * MILLION * PERCENT, MILLION * PERCENT
+    args = {"flow_usd": 0.0, "survival": 1.0, "psi": 1.0, "direction": "down"}
+    assert shortfall(depth, fuel, 0.1, maintenance=0.005, **args) == 0.0
+
+
+def test_a_lump_that_slips_past_its_margin_costs_the_excess():
+    depth = 20 * MILLION * PERCENT
+    fuel = np.where(DISTANCES >= 0.01, 100 * MILLION, 0.0)
+    stop = float(stop_of_flow(depth, fuel, np.array([21 * MILLION]), survival=1.0, psi=1.0)[0])
+    loss = shortfall(
+        depth, fuel, stop, flow_usd=20 * MILLION, maintenance=0.005, survival=1.0, psi=1.0,
+        direction="up",
+    )  # fmt: skip
+    # From 1 % to 6 %: its closes execute 2.5 % beyond the trigger on average.
+    expected = 100 * MILLION * (np.exp(0.025) - 1 - 0.005)
+    assert loss == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("survival", [0.5, 0.2])
+def test_thinner_books_cost_the_fund_more(survival):
+    usual = stress(-0.03, [venue("a", fuel=3), venue("b")], survival=1.0, psi=1.0)
+    thin = stress(-0.03, [venue("a", fuel=3), venue("b")], survival=survival, psi=1.0)
+    assert thin.shortfall_usd > usual.shortfall_usd
+
+
+def test_runway_is_unknown_without_the_fund_and_adl_threatens_below_one():
+    assert runway(None, 5.0).ratio is None
+    assert runway(None, 5.0).adl_risk is None
+    assert runway(10.0, None).adl_risk is None
+    assert runway(10.0, 20.0).ratio == 0.5
+    assert runway(10.0, 20.0).adl_risk
+    assert not runway(10.0, 5.0).adl_risk
+    assert (runway(10.0, 0.0).ratio, runway(None, 0.0).adl_risk) == (None, False)
+
+
+# --------------------------------------------------------------------------------- collateral
+
+
+def test_a_depeg_brings_cross_positions_nearer_by_share_times_deviation_over_leverage():
+    fuel = np.where(DISTANCES >= 0.05 - STEP / 2, MILLION, 0.0)
+    moved = depegged(fuel, deviation=0.1, margin_share=0.5, leverage=5.0, cross=0.6)
+    assert moved[round(0.04 / STEP)] == pytest.approx(0.6 * MILLION)
+    assert moved[round(0.039 / STEP)] == 0.0
+    assert moved[round(0.05 / STEP)] == pytest.approx(MILLION)
+
+
+def test_a_deeper_depeg_never_frees_less_and_never_leaves_the_critical_move_farther():
+    depth, fuel = 20 * MILLION * PERCENT, 50 * MILLION * (PERCENT / 10) ** 3
+    rows = depegs(depth, fuel, margin_share=0.4, leverage=2.0, survival=0.5, psi=1.5)
+    assert [r.deviation for r in rows] == list(DEPEGS)
+    for calm, worse in pairwise(rows):
+        assert worse.at_once_usd >= calm.at_once_usd
+        assert worse.at_risk_usd >= calm.at_risk_usd
+        assert worse.critical_distance <= calm.critical_distance
+        assert worse.reach <= calm.reach
+    assert survives_json(rows[-1])
+
+
+def test_at_full_peg_nothing_moves():
+    fuel = MILLION * PERCENT
+    same = depegged(fuel, deviation=0.0, margin_share=1.0, leverage=2.0)
+    assert same == pytest.approx(fuel)
+    with pytest.raises(ValueError):
+        depegged(fuel, deviation=0.1, margin_share=1.0, leverage=0.0)
+    assert same.shape == (POINTS,)
