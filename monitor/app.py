@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,19 @@ from websockets.exceptions import InvalidURI
 
 from monitor import __version__
 from monitor.config import Config, ConfigError, PipelineConfig, RedisConfig
-from monitor.events import NS, Close, Command, Fetch, Input, Instrument, Reply, Restored, Send
+from monitor.events import (
+    NS,
+    Close,
+    Command,
+    Fetch,
+    Input,
+    Instrument,
+    Message,
+    Reply,
+    Restored,
+    Send,
+    Undelivered,
+)
 from monitor.feeds.http import QUEUE_MAX, HttpFeed
 from monitor.feeds.inbox import Inbox
 from monitor.feeds.replay import JournalFiles
@@ -49,14 +61,17 @@ from monitor.sinks.metrics import (
     Latest,
     Meter,
     Queue,
+    Sink,
     Sources,
     build_registry,
     watch_loop,
 )
+from monitor.sinks.mqtt import MqttSink
 from monitor.sinks.outbox import Outbox
 from monitor.sinks.recorder import QUEUE_CHUNKS, Recorder
-from monitor.sinks.redis import RedisSink
+from monitor.sinks.redis import RedisSink, masked
 from monitor.sinks.server import Server
+from monitor.sinks.webhook import WebhookSink, webhook_sinks
 from monitor.venues import VENUES
 
 log = logging.getLogger(__name__)
@@ -154,7 +169,7 @@ class Pump:
         self.meter = meter
         self.feeds = feeds or {}
         self.https = https or {}
-        self.takers: list[Outbox | Latest] = []
+        self.takers: list[Outbox | Latest | MqttSink | WebhookSink] = []
         self._recorder = recorder
 
     async def run(self, inbox: Inbox) -> None:
@@ -310,6 +325,10 @@ def check(config: Config, specifications: Iterable[Instrument], shard: Shard) ->
     _producers(pipeline, Inbox(config.queue_length), clock())
     if config.redis.url != "embedded":
         RedisSink(config.redis, "check", Outbox(1, 1.0))
+    if config.mqtt.enabled:
+        MqttSink(config.mqtt, "check", Outbox(1, 1.0), _assets(pipeline))
+    if config.webhook.enabled:
+        webhook_sinks(config.webhook, "check", lambda *_: None)
 
 
 def _producers(
@@ -328,6 +347,12 @@ def _producers(
         except (InvalidURI, ValueError) as error:
             raise ConfigError(f"venues.{venue}: {error}") from error
     return feeds, https
+
+
+def _assets(pipeline: Pipeline) -> list[str]:
+    """Every asset that is followed, in order."""
+    venues = [codec.config for codec in pipeline.codecs.values()]
+    return sorted({asset for venue in venues for asset in venue.instruments.values()})
 
 
 def _recorder(
@@ -354,7 +379,14 @@ def _queues(
 def _identity(config: Config, run_id: str, shard: Shard) -> Identity:
     # The hash is public; that of a weak password could be guessed.
     shown = msgspec.structs.replace(config.redis, url=mask_url(config.redis.url))
-    public = msgspec.structs.replace(config, redis=shown)
+    public = msgspec.structs.replace(
+        config,
+        redis=shown,
+        mqtt=msgspec.structs.replace(config.mqtt, password=""),
+        webhook=msgspec.structs.replace(
+            config.webhook, secret="", urls=[masked(url) for url in config.webhook.urls]
+        ),
+    )
     return Identity(
         run=run_id,
         version=__version__,
@@ -391,16 +423,24 @@ async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterato
     """
     pump.takers.append(sources.latest)
     keeper = None
+    sinks: dict[str, Sink] = {}
+    outboxes: dict[str, Outbox] = {}
     async with AsyncExitStack() as stack:
         if config.redis.enabled:
             settings = await _redis_settings(config, stack)
             keeper = Keeper(settings, sources.identity.run)
             stack.push_async_callback(keeper.close)
             sink, outbox = await _redis(settings, sources.identity.run, stack)
-            sources = msgspec.structs.replace(
-                sources, sinks={"redis": sink}, outboxes={"redis": outbox}
-            )
+            sinks["redis"], outboxes["redis"] = sink, outbox
             pump.takers.append(outbox)
+        # Closed before Redis, which takes the records of what they could not deliver.
+        remotes = list(_remotes(config, sources, outboxes.get("redis")))
+        stack.push_async_callback(_close, [remote for _, remote, _ in remotes])
+        for name, remote, outbox in remotes:
+            sinks[name], outboxes[name] = remote, outbox
+            await stack.enter_async_context(_background(remote.run(), f"{name} sink"))
+            pump.takers.append(remote)
+        sources = msgspec.structs.replace(sources, sinks=sinks, outboxes=outboxes)
         if config.http.enabled:
             server = Server(config.http, sources, build_registry(sources))
             print(f"HTTP: {await server.start()}", file=sys.stderr)  # noqa: T201
@@ -428,6 +468,34 @@ async def _redis(
     stack.push_async_callback(sink.close, DRAIN_S)
     await stack.enter_async_context(_background(sink.run(), "redis sink"))
     return sink, outbox
+
+
+async def _close(remotes: Iterable[MqttSink | WebhookSink]) -> None:
+    """Close all at once, so that several dead ones take no longer than one."""
+    await asyncio.gather(*(remote.close(DRAIN_S) for remote in remotes))
+
+
+def _remotes(
+    config: Config, sources: Sources, letters: Outbox | None
+) -> Iterator[tuple[str, MqttSink | WebhookSink, Outbox]]:
+    """The sinks besides Redis, each with its name and its outbox."""
+    run_id = sources.identity.run
+    if config.mqtt.enabled:
+        outbox = Outbox(config.mqtt.queue_length, config.mqtt.state_ttl_s)
+        assets = _assets(sources.pipeline)
+        yield "mqtt", MqttSink(config.mqtt, run_id, outbox, assets, sources.identity.shard), outbox
+    # A replay calls nobody.
+    if config.webhook.enabled and sources.meter is not None:
+        numbers: dict[str, Iterator[int]] = {}
+
+        def dead(message: Message, url: str, reason: str) -> None:
+            if letters is not None:
+                seq = next(numbers.setdefault(message.asset, count(1)))
+                letter = Undelivered(message.seq, url, reason)
+                letters.put(Message("undelivered", message.asset, seq, sources.now(), letter))
+
+        for name, sink in webhook_sinks(config.webhook, run_id, dead).items():
+            yield name, sink, sink.outbox
 
 
 @asynccontextmanager

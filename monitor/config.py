@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from monitor.events import Instrument
+from monitor.events import Instrument, Severity
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=10, le=3_600_000)]
@@ -22,6 +22,9 @@ Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 
 ENVIRONMENT_PREFIX = "CASCADE_"
+
+TEXT_KEYS = frozenset({"username", "password", "secret"})
+"""Settings whose variable is taken literally: a password of digits is no number."""
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -78,6 +81,42 @@ class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Seconds
 
 
+class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """An MQTT broker to publish to."""
+
+    enabled: bool
+    host: str
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    username: str
+    password: str
+    tls: bool
+    ca_path: str
+    certificate_path: str
+    key_path: str
+    client_id: Annotated[str, Meta(min_length=1)]
+    prefix: str
+    kinds: list[
+        Literal["alerts", "depth", "forecasts", "heatmap", "liquidations", "risk", "status"]
+    ]
+    state_ttl_s: Seconds
+    queue_length: Count
+    timeout_s: Seconds
+    home_assistant: bool
+    home_assistant_prefix: str
+
+
+class WebhookConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Addresses that alerts are posted to."""
+
+    enabled: bool
+    urls: list[str]
+    secret: str
+    severity_min: Severity
+    attempts: Count
+    queue_length: Count
+    timeout_s: Seconds
+
+
 class HttpConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon's own HTTP server."""
 
@@ -104,6 +143,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineConfig
     journal: JournalConfig
     redis: RedisConfig
+    mqtt: MqttConfig
+    webhook: WebhookConfig
     http: HttpConfig
     log: LogConfig
 
@@ -138,7 +179,8 @@ def parse_toml(text: str, origin: str) -> Layer:
 def parse_environment(environment: Mapping[str, str]) -> Layer:
     """The variables ``CASCADE_<SECTION>__<KEY>`` as a layer.
 
-    A value is read as a TOML value where it is one, else as a string. Variables without a double
+    A value is read as a TOML value where it is one, else as a string; one of `TEXT_KEYS` is always
+    a string. Variables without a double
     underscore (such as ``CASCADE_CONFIG``) are not settings, except the two top-level ones.
     """
     values: dict[str, Any] = {}
@@ -153,7 +195,7 @@ def parse_environment(environment: Mapping[str, str]) -> Layer:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"environment {name}: a part of this name is itself a value")
-        node[path[-1]] = _value(text)
+        node[path[-1]] = text if path[-1] in TEXT_KEYS else _value(text)
     return Layer("environment", values)
 
 

@@ -91,6 +91,18 @@ def test_environment_values_are_toml_where_they_can_be():
     assert result.state_directory == "/var/lib/x"
 
 
+def test_a_password_of_digits_is_a_text():
+    result, _ = merged(
+        environment={
+            "CASCADE_MQTT__PASSWORD": "0123",
+            "CASCADE_WEBHOOK__SECRET": "'quoted'",
+            "CASCADE_WEBHOOK__URLS": '["https://example.org/a"]',
+        }
+    )
+    assert (result.mqtt.password, result.webhook.secret) == ("0123", "'quoted'")
+    assert result.webhook.urls == ["https://example.org/a"]
+
+
 def test_an_unknown_variable_is_an_error():
     with pytest.raises(ConfigError, match=r"environment: unknown key 'redis\.ulr'"):
         merged(environment={"CASCADE_REDIS__ULR": "x"})

@@ -76,8 +76,8 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 REFUSED_BACKOFF_MAX_S: Final = 1.0
 """The longest wait while only some keys are refused, so that the others stay fresh."""
 
-COMMON: Final = frozenset({"alerts", "forecasts"})
-"""Events of all assets in one stream."""
+COMMON: Final = {"alerts": "alerts", "forecasts": "forecasts", "undelivered": "alerts"}
+"""Events of all assets in one stream, by kind."""
 
 HEARD: Final = frozenset({"alerts"})
 """Events that are published on the channel of their stream's name as well."""
@@ -97,7 +97,7 @@ _log = logging.getLogger(__name__)
 def key_of(prefix: str, message: Message) -> str:
     """Key and channel of a message; the asset in braces keeps its keys in one cluster slot."""
     if message.kind in COMMON:
-        return f"{prefix}:{message.kind}"
+        return f"{prefix}:{COMMON[message.kind]}"
     asset = f"{{{message.asset}}}:" if message.asset else ""
     venue = f":{message.venue}" if message.venue else ""
     return f"{prefix}:{asset}{message.kind}{venue}"

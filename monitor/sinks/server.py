@@ -142,7 +142,12 @@ def readiness(sources: Sources, config: HttpConfig) -> Readiness:
         required=required,
         lag_s=meter.lag_s if meter else None,
         lag_limit_s=config.ready_lag_s,
-        sinks={name: sink.connected for name, sink in sources.sinks.items()},
+        # A webhook that has had nothing to deliver says nothing.
+        sinks={
+            name: sink.connected
+            for name, sink in sources.sinks.items()
+            if not name.startswith("webhook.")
+        },
     )
 
 
