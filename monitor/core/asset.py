@@ -3,6 +3,7 @@
 Responsible for what is true of the asset as a whole; `instrument` knows each part, `risk` judges.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -33,6 +34,7 @@ from monitor.events import (
     Forecast,
     ForecastVerdict,
     Liquidation,
+    Phase,
     Risk,
 )
 
@@ -75,6 +77,7 @@ class Asset:
         outlooks: the risk by direction.
         situations: what the outlooks were last formed on, by direction.
         risk: as last published.
+        entered: how often each phase was, by direction.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Asset:
         }
         self.situations: dict[Direction, Situation] = {}
         self.risk: Risk | None = None
+        self.entered: Counter[tuple[Direction, Phase]] = Counter()
         self._quality = Quality(name, rules=rules)
         self._labeller = Labeller()
         self._correction = correction
@@ -223,6 +227,9 @@ class Asset:
             risk, sure, raised = self.outlooks[d].update(now, self.conditions)
             directions.append(risk)
             alerts += raised
+            for alert in raised:
+                if alert.phase is not None:
+                    self.entered[d, alert.phase] += alert.phase != alert.previous
             confidence = min(confidence, sure)
         faults = self._faults(at, absent, together, directions[0].abstaining)
         alerts += self._quality.step(at, faults)

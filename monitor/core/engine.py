@@ -24,6 +24,7 @@ from monitor.events import (
     BookSnapshot,
     Candles,
     Desync,
+    Direction,
     Funding,
     Gap,
     InstrumentStatus,
@@ -288,6 +289,11 @@ class Engine:
         return _NOTHING
 
     # --------------------------------------------------------------------------- warm restart
+
+    @property
+    def contagion(self) -> Mapping[Direction, float]:
+        """Spectral radius of what assets do to each other, by direction; empty while unknown."""
+        return self._neighbours.radius
 
     def state(self, asset: str, at: int) -> bytes:
         """What another process needs to go on with an asset; empty while nothing is known."""

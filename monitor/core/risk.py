@@ -132,6 +132,7 @@ class Outlook:
     Attributes:
         cards: what became of its forecasts, by horizon in seconds.
         alarms: what became of its alarms; `rival` is the same of the no-map baseline's score.
+        features: what the last forecast was made from.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Outlook:
         self.rival = AlarmRecord(asset, direction)
         self._decided = Decided()
         self._latest: tuple[PerHorizon | None, PerHorizon] | None = None
+        self.features = Features()
 
     # ------------------------------------------------------------------------------- outlook
 
@@ -156,7 +158,7 @@ class Outlook:
         """Form the outlook: the risk, the confidence in it, and the alerts that follow."""
         at = now.at
         chain = self._chain(now, conditions)
-        features = self._features(now, chain, conditions)
+        features = self.features = self._features(now, chain, conditions)
         forecast = self._forecaster.forecast(at, features)
         p_map = forecast.map if chain is not None else None
         # What is stale is held by the phase; nothing new is said from it.

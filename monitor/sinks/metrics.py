@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isfinite
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -42,22 +42,14 @@ from monitor.events import (
     Opened,
     Reply,
     Restored,
+    Risk,
     Tick,
 )
 from monitor.pipeline import Pipeline
+from monitor.sinks.families import BANDS, FAMILIES, Family, Row, counter, gauge, histogram, info
 from monitor.sinks.outbox import STATE_KINDS, Outbox
+from monitor.sinks.risk_metrics import risk_rows
 from monitor.venues.base import REASONS, Stream
-
-BANDS: Final = {
-    0.005: "0.5pct",
-    0.01: "1pct",
-    0.02: "2pct",
-    0.03: "3pct",
-    0.05: "5pct",
-    0.1: "10pct",
-    0.2: "20pct",
-}
-"""Distances from the mid price that are exported, and their label."""
 
 HORIZONS_S: Final = {"5m": 300, "1h": 3600}
 """Spans of realised volatility, and their label."""
@@ -312,67 +304,32 @@ class Sources(Struct, frozen=True, kw_only=True):
 # ------------------------------------------------------------------------- what is shown
 
 
-class Family(Struct, frozen=True):
-    """One metric: its name as Prometheus shows it, and its labels in order."""
+_BUILD = info("build", "Which software runs.", "version", "revision", "python")
+_CONFIG = info("config", "Which configuration runs.", "sha256")
 
-    name: str
-    kind: Literal["counter", "gauge", "histogram", "info"]
-    labels: tuple[str, ...]
-    help: str
-
-
-FAMILIES: Final[list[Family]] = []
-"""Every metric of ours, in the order of the page."""
-
-
-def _counter(name: str, text: str, *labels: str) -> Family:
-    FAMILIES.append(Family(f"cascade_{name}_total", "counter", labels, text))
-    return FAMILIES[-1]
-
-
-def _gauge(name: str, text: str, *labels: str) -> Family:
-    FAMILIES.append(Family(f"cascade_{name}", "gauge", labels, text))
-    return FAMILIES[-1]
-
-
-def _histogram(name: str, text: str, *labels: str) -> Family:
-    FAMILIES.append(Family(f"cascade_{name}", "histogram", labels, text))
-    return FAMILIES[-1]
-
-
-def _info(name: str, text: str, *labels: str) -> Family:
-    FAMILIES.append(Family(f"cascade_{name}_info", "info", labels, text))
-    return FAMILIES[-1]
-
-
-_BUILD = _info("build", "Which software runs.", "version", "revision", "python")
-_CONFIG = _info("config", "Which configuration runs.", "sha256")
-
-_CONNECTED = _gauge("feed_connected", "1 while the socket is open.", "venue", "feed")
-_CONNECTS = _counter("feed_connects", "Websocket handshakes that succeeded.", "venue", "feed")
-_FAILURES = _counter("feed_connect_failures", "Attempts to connect that failed.", "venue", "reason")
-_LOSSES = _counter("feed_losses", "Open connections that ended.", "venue", "reason")
-_FRAMES = _counter("feed_frames", "Websocket messages received.", "venue", "feed")
-_BYTES = _counter("feed_bytes", "Payload bytes of the messages received.", "venue", "feed")
-_SENT = _counter("feed_sent", "Websocket messages sent.", "venue", "feed")
-_UNSENT = _counter("feed_unsent", "Messages dropped for want of a connection.", "venue", "feed")
-_MESSAGES = _counter(
+_CONNECTED = gauge("feed_connected", "1 while the socket is open.", "venue", "feed")
+_CONNECTS = counter("feed_connects", "Websocket handshakes that succeeded.", "venue", "feed")
+_FAILURES = counter("feed_connect_failures", "Attempts to connect that failed.", "venue", "reason")
+_LOSSES = counter("feed_losses", "Open connections that ended.", "venue", "reason")
+_FRAMES = counter("feed_frames", "Websocket messages received.", "venue", "feed")
+_BYTES = counter("feed_bytes", "Payload bytes of the messages received.", "venue", "feed")
+_SENT = counter("feed_sent", "Websocket messages sent.", "venue", "feed")
+_UNSENT = counter("feed_unsent", "Messages dropped for want of a connection.", "venue", "feed")
+_MESSAGES = counter(
     "feed_messages", "Messages of subscribed streams that were used.", "venue", "channel"
 )
-_LAST_MESSAGE = _gauge(
+_LAST_MESSAGE = gauge(
     "feed_last_message_timestamp_seconds",
     "When a channel was last heard, over all its symbols.",
     "venue",
     "channel",
 )
-_DECODE_ERRORS = _counter("feed_decode_errors", "Remote input that was refused.", "venue", "reason")
-_DELAY = _histogram(
-    "feed_delay_seconds", "Receive time less the venue's time, at least 0.", "venue"
-)
-_SKEW = _counter(
+_DECODE_ERRORS = counter("feed_decode_errors", "Remote input that was refused.", "venue", "reason")
+_DELAY = histogram("feed_delay_seconds", "Receive time less the venue's time, at least 0.", "venue")
+_SKEW = counter(
     "feed_clock_skew", "Messages that the venue's clock dates after their receipt.", "venue"
 )
-_SILENT = _gauge(
+_SILENT = gauge(
     "stream_silent",
     "1 while a stream that must not be quiet is, or is not subscribed.",
     "venue",
@@ -380,18 +337,18 @@ _SILENT = _gauge(
     "channel",
 )
 
-_REQUESTS = _counter("http_requests", "HTTP requests made.", "venue")
-_ANSWERS = _counter("http_answers", "HTTP answers by class of status.", "venue", "status")
-_HTTP_FAILURES = _counter("http_failures", "HTTP requests without an answer.", "venue", "reason")
-_PAUSES = _counter("http_pauses", "Times the venue made us pause.", "venue", "status")
-_PAUSED = _gauge("http_paused", "1 while no request may be made.", "venue")
-_DROPPED = _counter("http_dropped", "HTTP requests dropped from a full queue.", "venue")
-_HTTP_BYTES = _counter("http_bytes", "Payload bytes of HTTP answers.", "venue")
+_REQUESTS = counter("http_requests", "HTTP requests made.", "venue")
+_ANSWERS = counter("http_answers", "HTTP answers by class of status.", "venue", "status")
+_HTTP_FAILURES = counter("http_failures", "HTTP requests without an answer.", "venue", "reason")
+_PAUSES = counter("http_pauses", "Times the venue made us pause.", "venue", "status")
+_PAUSED = gauge("http_paused", "1 while no request may be made.", "venue")
+_DROPPED = counter("http_dropped", "HTTP requests dropped from a full queue.", "venue")
+_HTTP_BYTES = counter("http_bytes", "Payload bytes of HTTP answers.", "venue")
 
-_GAPS = _counter("book_gaps", "Times a book lost its sequence or contradicted itself.", "venue")
-_RESYNCS = _counter("book_resyncs", "Stale books made true again.", "venue")
-_SYNCED = _gauge("book_synced", "1 while the book is true.", "venue", "symbol")
-_HEARD = _gauge(
+_GAPS = counter("book_gaps", "Times a book lost its sequence or contradicted itself.", "venue")
+_RESYNCS = counter("book_resyncs", "Stale books made true again.", "venue")
+_SYNCED = gauge("book_synced", "1 while the book is true.", "venue", "symbol")
+_HEARD = gauge(
     "instrument_heard_timestamp_seconds",
     "When an input of an instrument was last heard.",
     "venue",
@@ -399,66 +356,34 @@ _HEARD = _gauge(
     "input",
 )
 
-_DEPTH = _gauge(
+_DEPTH = gauge(
     "depth_usd",
     "Resting USD within a distance of the mid price, over all synced books; a lower bound.",
     "asset",
     "direction",
     "band",
 )
-_COMPLETE = _gauge(
+_COMPLETE = gauge(
     "depth_complete",
     "1 if every book of the asset is synced and known to reach that far.",
     "asset",
     "direction",
     "band",
 )
-_AT_RISK = _gauge(
-    "at_risk_usd",
-    "USD force-closed if the mark moved by the band: longs down, shorts up; an estimate.",
-    "asset",
-    "direction",
-    "band",
-)
-_COVERAGE = _gauge(
-    "coverage_ratio", "Share of the open interest that stands on the liquidation map.", "asset"
-)
-_MAP_CONFIDENCE = _gauge(
-    "heatmap_confidence_ratio",
-    "How far the liquidation map can be trusted: fresh, covered, heard and calibrated.",
-    "asset",
-)
-_EXPECTED = _counter(
-    "expected_liquidations_usd",
-    "Forced closes that the map expected where the mark passed; of venues that print theirs.",
-    "venue",
-    "asset",
-    "side",
-)
-_OBSERVED = _counter(
-    "observed_liquidations_usd",
-    "Forced closes printed by these venues, corrected for throttled feeds.",
-    "venue",
-    "asset",
-    "side",
-)
-_STATE_REFUSED = _gauge(
-    "state_refused", "Saved states that could not be used at the start, by instrument or asset."
-)
-_OPEN_INTEREST = _gauge("open_interest_usd", "One-sided open interest.", "venue", "asset")
-_FUNDING = _gauge(
+_OPEN_INTEREST = gauge("open_interest_usd", "One-sided open interest.", "venue", "asset")
+_FUNDING = gauge(
     "funding_rate_ratio", "Funding rate per 8 hours, positive when longs pay.", "venue", "asset"
 )
-_BASIS = _gauge("basis_ratio", "Mark price over index price, less one.", "venue", "asset")
-_MARK = _gauge("mark_price_usd", "Mark price of one unit of the asset.", "venue", "asset")
-_VOLATILITY = _gauge(
+_BASIS = gauge("basis_ratio", "Mark price over index price, less one.", "venue", "asset")
+_MARK = gauge("mark_price_usd", "Mark price of one unit of the asset.", "venue", "asset")
+_VOLATILITY = gauge(
     "volatility_ratio",
     "Realised volatility over the horizon, not annualised.",
     "venue",
     "asset",
     "horizon",
 )
-_LIQUIDATED = _counter(
+_LIQUIDATED = counter(
     "liquidations_usd",
     "Forced closes that the venue reported, by the side of the position.",
     "venue",
@@ -466,39 +391,37 @@ _LIQUIDATED = _counter(
     "side",
 )
 
-_INPUTS = _counter("engine_inputs", "Inputs taken by the pipeline.", "kind")
-_UNROUTED = _counter("engine_unrouted", "Inputs of feeds or venues that are not configured.")
-_STEP = _histogram(
+_INPUTS = counter("engine_inputs", "Inputs taken by the pipeline.", "kind")
+_UNROUTED = counter("engine_unrouted", "Inputs of feeds or venues that are not configured.")
+_STEP = histogram(
     "engine_step_seconds", f"Time of one step of the pipeline; 1 in {SAMPLE_EVERY} is timed."
 )
-_LAG = _gauge("engine_lag_seconds", "How long inputs wait for the engine.")
-_LOOP_LAG = _histogram("event_loop_lag_seconds", "How late a timer of the event loop fires.")
-_SEQUENCE = _gauge("snapshot_sequence", "Number of the last message published.", "kind", "asset")
-_QUEUE_LENGTH = _gauge("queue_length", "What waits in a queue.", "queue")
-_QUEUE_LIMIT = _gauge("queue_limit", "How much a queue holds.", "queue")
-_QUEUE_WAITS = _counter("queue_waits", "Times a producer met a full queue.", "queue")
+_LAG = gauge("engine_lag_seconds", "How long inputs wait for the engine.")
+_LOOP_LAG = histogram("event_loop_lag_seconds", "How late a timer of the event loop fires.")
+_SEQUENCE = gauge("snapshot_sequence", "Number of the last message published.", "kind", "asset")
+_QUEUE_LENGTH = gauge("queue_length", "What waits in a queue.", "queue")
+_QUEUE_LIMIT = gauge("queue_limit", "How much a queue holds.", "queue")
+_QUEUE_WAITS = counter("queue_waits", "Times a producer met a full queue.", "queue")
 
-_SINK_SENT = _counter("sink_sent", "Messages whose delivery was confirmed.", "sink")
-_SINK_ERRORS = _counter("sink_errors", "Attempts to deliver that failed.", "sink", "reason")
-_SINK_DISCARDED = _counter(
+_SINK_SENT = counter("sink_sent", "Messages whose delivery was confirmed.", "sink")
+_SINK_ERRORS = counter("sink_errors", "Attempts to deliver that failed.", "sink", "reason")
+_SINK_DISCARDED = counter(
     "sink_discarded",
     "Messages not delivered: replaced by newer state (intentional), or lost.",
     "sink",
     "intentional",
 )
-_SINK_CONNECTED = _gauge("sink_connected", "1 if the last exchange went through.", "sink")
-_SINK_SUCCESS = _gauge(
+_SINK_CONNECTED = gauge("sink_connected", "1 if the last exchange went through.", "sink")
+_SINK_SUCCESS = gauge(
     "sink_last_success_timestamp_seconds", "When something was last delivered.", "sink"
 )
 
-_JOURNAL_RECORDS = _counter("journal_records", "Inputs accepted for recording.")
-_JOURNAL_LOST = _counter("journal_lost_records", "Inputs that could not be recorded.", "reason")
-_JOURNAL_BYTES = _counter("journal_bytes", "Compressed bytes written.")
-_JOURNAL_FILES = _counter("journal_files", "Files begun.")
-_JOURNAL_ERRORS = _counter("journal_errors", "Attempts to write that failed.")
-_JOURNAL_PAUSED = _gauge("journal_paused", "1 while the disk refuses writes.")
-
-Row: TypeAlias = tuple[Family, tuple[str, ...], float]
+_JOURNAL_RECORDS = counter("journal_records", "Inputs accepted for recording.")
+_JOURNAL_LOST = counter("journal_lost_records", "Inputs that could not be recorded.", "reason")
+_JOURNAL_BYTES = counter("journal_bytes", "Compressed bytes written.")
+_JOURNAL_FILES = counter("journal_files", "Files begun.")
+_JOURNAL_ERRORS = counter("journal_errors", "Attempts to write that failed.")
+_JOURNAL_PAUSED = gauge("journal_paused", "1 while the disk refuses writes.")
 
 
 def build_registry(sources: Sources) -> CollectorRegistry:
@@ -549,7 +472,7 @@ class Collector:
         yield from _http_rows(view)
         yield from _book_rows(view)
         yield from _depth_rows(view)
-        yield from _heatmap_rows(view)
+        yield from risk_rows(view)
         yield from _market_rows(view)
         yield from _engine_rows(view)
         yield from _sink_rows(view)
@@ -639,6 +562,11 @@ class View:
     def heatmap(self, asset: str) -> Heatmap | None:
         """The last published map of an asset, unless it is old."""
         message = self.message("heatmap", asset)
+        return message.data if message is not None else None  # type: ignore[return-value]
+
+    def risk(self, asset: str) -> Risk | None:
+        """The last published risk of an asset, unless it is old."""
+        message = self.message("risk", asset)
         return message.data if message is not None else None  # type: ignore[return-value]
 
     def message(self, kind: str, asset: str, venue: str = "") -> Message | None:
@@ -777,24 +705,6 @@ def _depth_rows(view: View) -> Iterator[Row]:
             yield _DEPTH, (asset, "up", label), band.ask_usd
             yield _COMPLETE, (asset, "down", label), band.bid_complete
             yield _COMPLETE, (asset, "up", label), band.ask_complete
-
-
-def _heatmap_rows(view: View) -> Iterator[Row]:
-    yield _STATE_REFUSED, (), len(view.engine.refused)
-    for asset in view.engine.assets:
-        heatmap = view.heatmap(asset)
-        if heatmap is None:
-            continue
-        for risk in heatmap.at_risk:
-            yield _AT_RISK, (asset, "down", BANDS[risk.distance]), risk.long_usd
-            yield _AT_RISK, (asset, "up", BANDS[risk.distance]), risk.short_usd
-        yield _COVERAGE, (asset,), heatmap.coverage
-        yield _MAP_CONFIDENCE, (asset,), heatmap.confidence
-    for venue, asset, states in view.pools():
-        maps = [state.map for state in states if state.map is not None]
-        for index, side in enumerate(("long", "short")):
-            yield _EXPECTED, (venue, asset, side), sum(m.expected_usd[index] for m in maps)
-            yield _OBSERVED, (venue, asset, side), sum(m.observed_usd[index] for m in maps)
 
 
 def _market_rows(view: View) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from monitor.events import (
     Liquidation,
     Listed,
     MarkPrice,
+    Message,
     OpenInterest,
     Rejected,
     Tick,
@@ -28,10 +29,9 @@ from monitor.feeds.http import HttpFeed
 from monitor.feeds.inbox import Inbox
 from monitor.feeds.websocket import WebSocketFeed
 from monitor.pipeline import Pipeline
+from monitor.sinks.families import BANDS, FAMILIES
 from monitor.sinks.metrics import (
-    BANDS,
     CARRIERS,
-    FAMILIES,
     SAMPLE_EVERY,
     Identity,
     Latest,
@@ -46,7 +46,7 @@ from monitor.sinks.outbox import Outbox
 from monitor.sinks.redis import RedisSink
 from monitor.venues import VENUES
 from monitor.venues.base import REASONS, Codec, FeedSpec, HttpSpec, Stream
-from tests.builders import AT, engine_config, instrument, venue_config
+from tests.builders import AT, engine_config, instrument, venue_config, risk
 from tests.sinks.builders import redis_config
 
 GOLDEN = Path("tests/golden/metrics.txt")
@@ -79,8 +79,8 @@ class StubCodec(Codec):
     _answer = _message = _decode
 
 
-SERIES_MAX = 2_500
-"""1,500 for feeds, books and the daemon itself (ops.md), 100 for each of ten assets."""
+SERIES_MAX = 3_000
+"""1,500 for feeds, books and the daemon itself (ops.md), 150 for each of ten assets."""
 
 TIERS = (Tier(0.0, None, 0.004, 0.0, 125.0),)
 
@@ -189,6 +189,23 @@ def liquidation(name, side, usd):
     return Liquidation(name, 0, side, 1.0, usd, 100.0, "fill", None, "all", "Sell")
 
 
+def graded(outlook, at):
+    """Twenty minutes of forecasts and an alarm, then a cascade, then two hours of nothing."""
+    minute = 60 * NS
+    for n in range(20):
+        outlook.alarms.step(at + n * minute, is_alarm=n >= 10)
+        for card in outlook.cards.values():
+            card.register(at + n * minute, 0.1, 0.05, 0.001)
+    outlook.alarms.onset(at + 19 * minute)
+    for card in outlook.cards.values():
+        card.onset(at + 20 * minute)
+    for n in range(20, 140):
+        outlook.alarms.step(at + n * minute, is_alarm=False)
+        outlook.alarms.mature(at + n * minute)
+        for card in outlook.cards.values():
+            card.mature(at + n * minute, at + n * minute)
+
+
 @pytest.fixture(scope="module")
 def full():
     """The sources of a full market of four venues and ten assets, everything heard."""
@@ -197,6 +214,13 @@ def full():
         for second in range(3601):
             state.volatility.sample(market.at + (second - 3601) * NS, 100.0 + second % 2, "mark")
     market.speak().pass_time(0)
+    market.engine._neighbours.radius = {"down": 0.4, "up": 0.3}
+    for name, asset in market.engine.assets.items():
+        market.latest.put(Message("risk", name, 99, market.at, risk()))
+        for outlook in asset.outlooks.values():
+            graded(outlook, market.at)
+        for state in asset.instruments:
+            state.map.expected_usd, state.map.observed_usd = [2.0, 2.0], [1.0, 1.0]
     sources = market.full_sources()
     sources.sinks["redis"].last_success_at = AT / NS
     return sources
@@ -343,7 +367,7 @@ def test_a_replay_without_feeds_has_market_metrics_and_feed_states():
     assert read("feed_connected", venue="binance", feed="binance.a.0") == 1
     assert read("feed_connected", venue="binance", feed="binance.b.0") == 0
     assert read("engine_lag_seconds") is None
-    assert read("depth_usd", asset="BTC", direction="down", band="5pct") is not None
+    assert read("depth_usd", asset="BTC", direction="down", band="0.05") is not None
 
 
 def registered():
@@ -380,10 +404,10 @@ def test_depth_is_by_band_and_direction_and_says_whether_it_is_complete():
     for band in BANDS.values():
         for direction in ("down", "up"):
             assert read("depth_usd", asset="BTC", direction=direction, band=band) is not None
-    assert read("depth_usd", asset="BTC", direction="down", band="0.5pct") == 0
-    assert read("depth_usd", asset="BTC", direction="down", band="2pct") == 99 + 98
-    assert read("depth_usd", asset="BTC", direction="up", band="2pct") == 101 + 102
-    assert read("depth_complete", asset="BTC", direction="up", band="20pct") == 1
+    assert read("depth_usd", asset="BTC", direction="down", band="0.005") == 0
+    assert read("depth_usd", asset="BTC", direction="down", band="0.02") == 99 + 98
+    assert read("depth_usd", asset="BTC", direction="up", band="0.02") == 101 + 102
+    assert read("depth_complete", asset="BTC", direction="up", band="0.2") == 1
 
 
 def test_depth_beyond_the_reach_of_a_book_is_a_lower_bound_and_says_so():
@@ -391,17 +415,17 @@ def test_depth_beyond_the_reach_of_a_book_is_a_lower_bound_and_says_so():
     market.tell(book("binance:BTCUSDT", levels=5, depth=5))
     market.pass_time(1)
     read = market.read()
-    assert read("depth_complete", asset="BTC", direction="down", band="1pct") == 1
-    assert read("depth_complete", asset="BTC", direction="down", band="20pct") == 0
-    assert read("depth_usd", asset="BTC", direction="down", band="20pct") > 0
+    assert read("depth_complete", asset="BTC", direction="down", band="0.01") == 1
+    assert read("depth_complete", asset="BTC", direction="down", band="0.2") == 0
+    assert read("depth_usd", asset="BTC", direction="down", band="0.2") > 0
 
 
 def test_depth_lacks_an_unsynced_book_and_says_so():
     market = Market(("binance", "okx"))
     market.speak("binance:BTCUSDT").pass_time(1)
     read = market.read()
-    assert read("depth_usd", asset="BTC", direction="down", band="1pct") == 99
-    assert read("depth_complete", asset="BTC", direction="down", band="1pct") == 0
+    assert read("depth_usd", asset="BTC", direction="down", band="0.01") == 99
+    assert read("depth_complete", asset="BTC", direction="down", band="0.01") == 0
 
 
 def test_depth_is_absent_as_soon_as_no_book_is_synced():
@@ -409,7 +433,7 @@ def test_depth_is_absent_as_soon_as_no_book_is_synced():
     market.speak().pass_time(1)
     market.tell(Gap("binance:BTCUSDT", "sequence"))
     read = market.read()
-    assert read("depth_usd", asset="BTC", direction="down", band="1pct") is None
+    assert read("depth_usd", asset="BTC", direction="down", band="0.01") is None
     assert read("book_synced", venue="binance", symbol="BTCUSDT") == 0
     assert read("book_gaps_total", venue="binance") == 1
 
@@ -418,7 +442,7 @@ def test_depth_is_absent_when_nothing_is_published_any_more():
     market = Market()
     market.speak().pass_time(1)
     market.at += 11 * NS  # and no tick
-    assert market.read()("depth_usd", asset="BTC", direction="down", band="1pct") is None
+    assert market.read()("depth_usd", asset="BTC", direction="down", band="0.01") is None
 
 
 @pytest.mark.parametrize(

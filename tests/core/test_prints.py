@@ -1,0 +1,93 @@
+"""Recent prints, what is usual, and the flow that follows forced closes."""
+
+import pytest
+
+from monitor.core.calibration import ThrottleCorrection
+from monitor.core.prints import PSI, FollowOn, FollowOnState, Prints, PrintsState
+from monitor.core.saved import StateError
+from monitor.events import NS
+
+START = 1_790_000_000 * NS
+
+
+def at(seconds):
+    return START + int(seconds * NS)
+
+
+def test_nobody_heard_is_not_nothing_printed():
+    prints = Prints(ThrottleCorrection())
+    assert prints.within(at(0), 60) is None
+    prints.add(at(0), "bybit", 100.0, "all")
+    assert prints.within(at(100), 60) == 0.0
+
+
+def test_only_the_asked_seconds_count():
+    prints = Prints(ThrottleCorrection())
+    for second, usd in ((0, 1.0), (250, 10.0), (295, 100.0)):
+        prints.add(at(second), "bybit", usd, "all")
+    assert prints.within(at(299), 10) == 100.0
+    assert prints.within(at(299), 60) == 110.0
+    assert prints.within(at(299), 300) == 111.0
+
+
+def test_throttled_prints_are_made_up_for_and_complete_ones_are_not():
+    correction = ThrottleCorrection()
+    throttled, complete = Prints(correction), Prints(correction)
+    for second in range(10):
+        throttled.add(at(second), "binance", 1_000.0, "sampled_1s")
+        complete.add(at(second), "bybit", 1_000.0, "all")
+    assert complete.within(at(9), 60) == 10_000.0
+    # Every second occupied is when a throttled feed hides most.
+    assert throttled.within(at(9), 60) == pytest.approx(10_000.0 * correction.factor(10))
+    assert throttled.within(at(9), 60) > 50_000.0
+
+
+def test_a_usual_minute_is_known_after_half_an_hour_and_a_burst_hardly_moves_it():
+    prints = Prints(ThrottleCorrection())
+    for minute in range(29):
+        prints.add(at(60 * minute + 30), "bybit", 1_000.0, "all")
+        prints.minute(at(60 * minute + 59))
+    assert prints.normal_usd is None
+    for minute in range(29, 600):
+        prints.add(at(60 * minute + 30), "bybit", 1_000.0, "all")
+        prints.minute(at(60 * minute + 59))
+    assert prints.normal_usd == pytest.approx(1_000.0)
+    prints.add(at(60 * 600 + 30), "bybit", 100_000.0, "all")
+    prints.minute(at(60 * 600 + 59))
+    assert prints.normal_usd < 1_200.0
+
+
+def test_follow_on_flow_is_what_comes_beside_the_usual():
+    follow = FollowOn()
+    assert follow.psi == PSI
+    for _ in range(2_000):
+        follow.second(0.0, 50_000.0)
+    for _ in range(200):
+        for _ in range(5):
+            follow.second(1e6, 3e6 + 50_000.0)
+        for _ in range(60):
+            follow.second(0.0, 50_000.0)
+    assert follow.psi == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("ratio", "psi"), [(0.0, 1.0), (100.0, 10.0)])
+def test_follow_on_flow_stays_within_its_bounds(ratio, psi):
+    follow = FollowOn()
+    for _ in range(500):
+        follow.second(1e6, ratio * 1e6)
+        for _ in range(10):
+            follow.second(0.0, 0.0)
+    assert follow.psi == psi
+
+
+def test_states_come_back_and_impossible_ones_are_refused():
+    prints, follow = Prints(ThrottleCorrection()), FollowOn()
+    prints.restore(PrintsState(100.0, 5.0))
+    assert prints.state() == PrintsState(100.0, 5.0)
+    follow.restore(FollowOnState(3e8, 1e8, 10.0))
+    assert follow.psi == pytest.approx(3.0, rel=0.05)
+    for bad in (PrintsState(-1.0, 0.0), PrintsState(1.0, float("nan"))):
+        with pytest.raises(StateError):
+            prints.restore(bad)
+    with pytest.raises(StateError):
+        follow.restore(FollowOnState(float("inf"), 1.0, 0.0))
