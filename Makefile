@@ -9,14 +9,14 @@ BENCH_INSTALL := .venv-bench/bin/python -m pip install --quiet --disable-pip-ver
 INTEROP_READY := .venv-interop/.ready
 INTEROP_INSTALL := .venv-interop/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo run test interop check format bench lock clean
+.PHONY: setup demo run test interop ops check format bench lock clean
 
 setup: $(READY)
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(INSTALL) "pip>=25.1"
-	$(INSTALL) --constraint requirements.lock --editable . --group test --group check
+	$(INSTALL) --constraint requirements.lock --editable . --group test --group check --group ops
 	touch $@
 
 demo: $(READY)
@@ -38,6 +38,15 @@ $(INTEROP_READY): pyproject.toml requirements.lock
 	$(INTEROP_INSTALL) "pip>=25.1"
 	$(INTEROP_INSTALL) --constraint requirements.lock --editable . --group test --group interop
 	touch $@
+
+# Rules, routes and dashboards. Needs promtool, amtool, Prometheus and Alertmanager.
+ops: $(READY)
+	promtool check rules --lint=all --lint-fatal config/prometheus/rules/*.yml
+	promtool check config config/prometheus/prometheus.yml
+	promtool test rules tests/ops/*_test.yml
+	amtool check-config config/alertmanager/alertmanager.yml
+	$(BIN)/python -m grafana.generate --check
+	OPS=required $(BIN)/pytest tests/ops
 
 check: $(READY)
 	$(BIN)/ruff format --check
@@ -66,7 +75,7 @@ $(BENCH_READY): pyproject.toml requirements.lock
 lock: $(READY)
 	$(INSTALL) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  --no-emit-index-url --group test --group check --group interop pyproject.toml \
+	  --no-emit-index-url --group test --group check --group ops --group interop pyproject.toml \
 	  --output-file requirements.lock
 
 clean:
