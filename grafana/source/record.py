@@ -145,10 +145,7 @@ def _alerts() -> list[Panel]:
             "What the engine raised, changed and cleared.",
             "none",
             (
-                (
-                    "86400 * sum by (phase) "
-                    f"(rate(cascade_alerts_total{{{OF}}}[$__rate_interval]))"
-                ),
+                (f"86400 * sum by (phase) (rate(cascade_alerts_total{{{OF}}}[$__rate_interval]))"),
                 "{{phase}}",
             ),
             bars=True,

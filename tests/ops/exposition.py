@@ -50,13 +50,10 @@ def known():
     return announced() | golden()
 
 
-def _combinations(name, labels):
+def _combinations(labels):
     rows = [{}]
     for label in labels:
-        if label == "band":
-            values = BANDS
-        else:
-            values = VALUES.get(label, ("x",))
+        values = BANDS if label == "band" else VALUES.get(label, ("x",))
         rows = [row | {label: value} for row in rows for value in values]
     # A feed is of one venue, which its name begins with.
     return [
@@ -85,7 +82,7 @@ def page(scrape):
     """The page of the n-th scrape: counters grow, gauges stay."""
     lines = []
     for name, labels in known().items():
-        for row in _combinations(name, labels):
+        for row in _combinations(labels):
             inside = ",".join(f'{label}="{value}"' for label, value in row.items())
             lines.append(f"{name}{{{inside}}} {_value(name, row, scrape)}")
     lines += [

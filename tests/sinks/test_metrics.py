@@ -46,7 +46,7 @@ from monitor.sinks.outbox import Outbox
 from monitor.sinks.redis import RedisSink
 from monitor.venues import VENUES
 from monitor.venues.base import REASONS, Codec, FeedSpec, HttpSpec, Stream
-from tests.builders import AT, engine_config, instrument, venue_config, risk
+from tests.builders import AT, engine_config, instrument, risk, venue_config
 from tests.sinks.builders import redis_config
 
 GOLDEN = Path("tests/golden/metrics.txt")
