@@ -58,8 +58,11 @@ class Noise:
         self._imbalance = np.zeros(count)
         self._excitement = np.zeros((2, count))
 
-    def step(self, stress: float) -> None:
-        """Trade for one step; `stress` is the volatility ratio, with which activity grows."""
+    def step(self, stress: float, survival: NDArray[np.float64]) -> None:
+        """Trade for one step; `stress` is the volatility ratio, with which activity grows.
+
+        `survival` is the share of depth left: takers do not lean on a book that is not there.
+        """
         exchange, p = self._exchange, self._parameters
         draw = self._normal.row()
         common = np.tile(draw[-self._assets :], len(exchange.venues))
@@ -73,7 +76,7 @@ class Noise:
             row = accounts.role(contract.venue_index, Kind.NOISE)
             held = exchange.value(c, int(accounts.lots[contract.asset_index, row])) / MICRO
             lean[c] = held / self._limit_usd[c]
-        skew = np.clip(self._imbalance - 0.5 * lean, -0.95, 0.95)
+        skew = np.clip((self._imbalance - 0.5 * lean) * survival, -0.95, 0.95)
         activity = self._mean_usd * min(4.0, 0.5 + 0.5 * stress)
         buys, sells = self._sizes(activity, skew)
         lot_usd = [exchange.value(c, 1) / MICRO for c in range(len(skew))]
@@ -155,18 +158,21 @@ class Directional:
             # Entries rise with the trend, up to twice the normal rate.
             eager = heat * min(2.0, 0.8 + 0.2 * abs(pull))
             if row[0] * self._candidates < self._rate * eager:
-                self._enter(c, pull, row, float(sizes[i]))
+                self._enter(c, pull, row, float(sizes[i]), heat)
 
-    def _enter(self, c: int, pull: float, u: list[float], z: float) -> None:
+    def _enter(self, c: int, pull: float, u: list[float], z: float, heat: float) -> None:
         exchange, p = self._exchange, self._parameters
         contract, accounts = exchange.contracts[c], exchange.accounts
+        # Whom a storm draws in comes on either side, and to trade fast; only the usual ones follow
+        # the trend. If all did, trend and entries would feed each other without end.
         lean = p.long_bias + min(max(p.trend_slope * pull, -p.trend_lean_max), p.trend_lean_max)
+        lean /= heat
         sign = 1 if u[2] < 1 / (1 + math.exp(-lean)) else -1
         usd = min(p.size_median_usd * math.exp(p.size_sigma * z), p.size_cap_usd)
         lots = int(usd * MICRO) // exchange.value(c, 1)
         leverage = (
             float(SLOW[int(u[4] * len(SLOW))])
-            if u[3] < p.slow_share
+            if u[3] < p.slow_share / heat
             else float(RETAIL[min(int(np.searchsorted(self._ladder, u[4])), len(RETAIL) - 1)])
         )
         cross = u[5] < p.cross_share

@@ -16,6 +16,10 @@ _DAY_S = 86_400.0
 # A jump reaches the price within a few seconds, not within one step: makers re-quote in stages.
 _JUMP_S = 3.0
 _JUMP_MAX = 0.06
+# Log volatility stays within so many of its deviations: a day of 14 % would be outside all records.
+_CALM_SD = 2.0
+# How patiently the market digests news varies by the hour.
+_PATIENCE_S = 3_600.0
 # The grid of prices ends at 0.61; further out the fundamental is held.
 _REACH_LEVELS = 5_000.0
 # With this share a jump hits all assets, scaled by beta.
@@ -45,14 +49,16 @@ class Fundamental:
         daily = np.array([a.volatility_daily for a in assets]) * parameters.volatility_scale
         self.sigma: NDArray[np.float64] = daily / LEVEL / math.sqrt(_DAY_S)
         self._returns = Draws(seed, "returns", kind="normal", width=count + 1)
-        self._shock = Draws(seed, "volatility", kind="normal", width=1)
+        self._shock = Draws(seed, "volatility", kind="normal", width=2)
         self._jumps = Draws(seed, "jumps", kind="uniform", width=count + 1)
         self._sizes = Draws(seed, "jump_sizes", kind="student", width=count + 1)
         self.level: NDArray[np.float64] = np.zeros(count)
-        self._pending = np.zeros(count)
+        self._pending = np.zeros((2, count))
         # The day begins anywhere in the volatility's long-run distribution.
-        self._log_volatility = parameters.volatility_sd * float(self._shock.row()[0])
-        self.calm = self.stress = 1.0
+        first, patience = self._shock.row().tolist()
+        self._log_volatility = parameters.volatility_sd * min(max(first, -_CALM_SD), _CALM_SD)
+        self._patience = patience
+        self.calm = self.stress = self._calm_now()
         self._unrest = 0.0
         self._elapsed_s = 0.0
 
@@ -61,21 +67,33 @@ class Fundamental:
         p, dt = self._parameters, self._step_s
         keep = 0.5 ** (dt / p.volatility_half_life_s)
         spread = p.volatility_sd * math.sqrt(1 - keep * keep)
-        self._log_volatility = self._log_volatility * keep + spread * float(self._shock.row()[0])
-        # Shifted so that the mean square of the volatility is its long-run square.
-        self.calm = round(math.exp(self._log_volatility - p.volatility_sd**2), 9)
+        shock, patience = self._shock.row().tolist()
+        bound = p.volatility_sd * _CALM_SD
+        moved = self._log_volatility * keep + spread * shock
+        self._log_volatility = min(max(moved, -bound), bound)
+        lasts = math.exp(-dt / _PATIENCE_S)
+        self._patience = self._patience * lasts + math.sqrt(1 - lasts * lasts) * patience
+        self.calm = self._calm_now()
         self.stress = self.calm * (1.0 + self._unrest)
         share = p.common_share if self.stress < 1.5 else p.common_share_stress
         normal = self._returns.row()
         mixed = math.sqrt(share) * normal[0] + math.sqrt(1 - share) * normal[1:]
         move = self.sigma * (self.stress * math.sqrt(dt)) * mixed
-        self._pending += self._jump() + self._scheduled()
-        released = self._pending * min(1.0, dt / _JUMP_S)
-        self._pending -= released
+        news = self._jump() + self._scheduled()
+        slow = round(p.slow_news_share ** math.exp(p.slow_news_sd * self._patience), 9)
+        self._pending[0] += (1.0 - slow) * news
+        self._pending[1] += slow * news
+        parts = self._pending * np.array([[min(1.0, dt / s)] for s in (_JUMP_S, p.slow_news_s)])
+        self._pending -= parts
+        released = parts[0] + parts[1]
         self.level = np.clip(self.level + move + released, -_REACH_LEVELS, _REACH_LEVELS)
         self._elapsed_s += dt
         self._upset(released)
         return self.level
+
+    def _calm_now(self) -> float:
+        """Shifted so that the mean square of the volatility is its long-run square."""
+        return round(math.exp(self._log_volatility - self._parameters.volatility_sd**2), 9)
 
     def _upset(self, released: NDArray[np.float64]) -> None:
         """Jumps make the market nervous in proportion to their size in one-minute sigmas."""
@@ -87,7 +105,8 @@ class Fundamental:
 
     def _jump(self) -> NDArray[np.float64]:
         p = self._parameters
-        rate = p.jumps_per_day / _DAY_S * self._step_s * self.stress**2
+        # Jumps breed jumps through unrest once, not twice: squared, some days would run away.
+        rate = p.jumps_per_day / _DAY_S * self._step_s * self.calm * self.stress
         hit, size = self._jumps.row(), self._sizes.row()
         limit = _JUMP_MAX / LEVEL
         moves = np.clip(size * (p.jump_size / LEVEL), -limit, limit)

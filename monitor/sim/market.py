@@ -54,6 +54,8 @@ _MINUTE_S = 60.0
 _TREND_S = 14_400.0
 PATH_STEP_NS = 300 * NS
 """Between two prices of the past (`monitor.sim.population`)."""
+# What flow alone moves the price in a minute, in levels: makers' first idea of a usual move.
+_FLOW_LEVELS = 3.0
 
 
 class Step(Struct, frozen=True):
@@ -171,6 +173,8 @@ class Market:
         self._timid = 1.0
         self._heat, self._unusual = 1.0, 0.0
         self._recent = [self.books.mid()] * max(1, round(_MINUTE_S / step_s))
+        sigma = self.fundamental.sigma * (self.fundamental.calm * math.sqrt(_MINUTE_S))
+        self._variance = np.tile(sigma * sigma + _FLOW_LEVELS**2, len(self.venues))
         past = self.population.path[-round(_TREND_S / 300.0) :: 1] + self._first_level
         self._hours = [row for row in past for _ in range(5)][-round(_TREND_S / _MINUTE_S) :]
 
@@ -195,7 +199,7 @@ class Market:
         self.engine.run(rows, self._step_s)
         self.engine.unwind_funds(self._step_s)
         self._large.step()
-        self._noise.step(self.fundamental.stress)
+        self._noise.step(self.fundamental.stress, self._survival)
         self._traders.step(self._trend(), self._heat, self.watch)
         self._carry.step()
         self._arbitrage.step(self._out(), self._survival)
@@ -207,11 +211,11 @@ class Market:
         displaced = (books.centre - self._anchor).reshape(len(self.venues), -1)
         mean = (displaced * self._share).cumsum(axis=0)[-1]
         self._follow += (p.spot_follow * mean - self._follow) * min(1.0, dt / p.spot_follow_s)
-        # A tenth of what the flow displaces stays for good, over the time it takes to fade; but
-        # only of an ordinary displacement: a forced flow that runs away brings no news.
+        # A tenth of what the flow displaces stays for good, over the time it takes to fade. It is
+        # the volume that informs: what a thinned book adds to a displacement brings no news.
         fade = math.exp(-dt / p.resilience_s)
-        usual = np.clip(mean, -p.permanent_max / LEVEL, p.permanent_max / LEVEL)
-        self._permanent += p.permanent_share * (1 - fade) * usual
+        left = (self._survival.reshape(displaced.shape) * self._share).cumsum(axis=0)[-1]
+        self._permanent += p.permanent_share * (1 - fade) * left * mean
         fair = self._first_level + self.fundamental.step() + self._permanent + self._spill(mean)
         self._fair = fair
         # Venues drift apart a little on their own; arbitrage holds them together.
@@ -235,14 +239,17 @@ class Market:
     def _thin_out(self) -> None:
         """Survival of depth follows the last minute's move in sigmas: fast down, slowly up.
 
-        The sigmas are those of the day so far: makers do not get used to a storm within minutes.
+        The sigmas are those that makers have seen for hours, flow included. A yardstick of the
+        fundamental alone would make ordinary flow a storm in every quiet hour.
         """
         p, dt = self.parameters, self._step_s
         mid = self.books.mid()
         self._recent.append(mid)
         move = np.abs(mid - self._recent.pop(0))
-        sigma = self.fundamental.sigma * (self.fundamental.calm * math.sqrt(_MINUTE_S))
-        z = move / np.tile(np.maximum(sigma, 2.0), len(self.venues))
+        # Makers do not get used to a storm within minutes: an outlier counts as three sigmas.
+        seen = np.minimum(move * move, 9.0 * self._variance)
+        self._variance += (seen - self._variance) * min(1.0, dt / p.memory_s)
+        z = move / np.maximum(np.sqrt(self._variance), 2.0)
         # A move draws people in: entries rise with it and calm down over minutes.
         unusual = max(0.0, float(z.cumsum()[-1]) / len(z) - 2.0)
         self._unusual += (unusual - self._unusual) * min(1.0, dt / p.heat_s)

@@ -42,11 +42,16 @@ class Parameters(Struct, frozen=True):
     # Fundamental: log-AR volatility and jumps [C1].
     volatility_half_life_s: float = 28_800.0
     volatility_sd: float = 0.75
-    volatility_scale: float = 0.9
+    volatility_scale: float = 1.05
     jumps_per_day: float = 4.0
     jump_size: float = 0.006
+    # News is digested in two stages: this share over minutes, the rest at once; the share varies
+    # as `share ** exp(sd * normal)`.
+    slow_news_share: float = 0.45
+    slow_news_sd: float = 1.0
+    slow_news_s: float = 200.0
     # Volatility and jumps feed on jumps: a shock is digested in minutes, not at once.
-    unrest_gain: float = 0.25
+    unrest_gain: float = 0.2
     unrest_max: float = 3.0
     unrest_s: float = 600.0
     common_share: float = 0.6
@@ -58,22 +63,22 @@ class Parameters(Struct, frozen=True):
     deep_reach: float = 0.035
     deep_share: float = 1.0
     depth_scale: float = 1.0
-    survival_slope: float = 0.045
-    survival_floor: float = 0.13
-    survival_noise_sd: float = 0.4
+    survival_slope: float = 0.063
+    survival_floor: float = 0.12
+    # Over this time makers learn what a usual minute is.
+    memory_s: float = 10_000.0
+    survival_noise_sd: float = 0.3
     survival_noise_s: float = 3_600.0
     survival_fall_s: float = 5.0
     survival_rise_s: float = 75.0
     level_noise_sd: float = 0.6
     cancel_s: float = 3.0
     refill_s: float = 5.0
-    resilience_s: float = 50.0
+    resilience_s: float = 45.0
     # Hidden value buyers take this long to come (`Books.hide`); timid hours make them slower.
     value_arrival_s: float = 30.0
     anchoring: float = 0.5
     permanent_share: float = 0.1
-    # Beyond this displacement flow carries no more news: what is forced does not inform.
-    permanent_max: float = 0.03
 
     # Voluntary flow [C1].
     flow_law: Literal["autoregressive", "hawkes"] = "autoregressive"
@@ -93,8 +98,8 @@ class Parameters(Struct, frozen=True):
     # Even in a crash some buy the dip: the trend moves the side's log-odds by at most this.
     trend_lean_max: float = 1.5
     # Entries per unit of heat: the five-minute mean of |z| above its usual size.
-    heat_gain: float = 2.5
-    heat_max: float = 15.0
+    heat_gain: float = 4.5
+    heat_max: float = 30.0
     heat_s: float = 300.0
     long_bias: float = 0.2
     taker_share: float = 0.6
@@ -123,10 +128,10 @@ class Parameters(Struct, frozen=True):
     contagion: float = 0.1
 
     # Engine, fund and band.
-    engine_throughput: float = 0.12
+    engine_throughput: float = 0.3
     price_band: float = 0.05
     fund_share: float = 0.004
-    fund_unwind_s: float = 300.0
+    fund_unwind_s: float = 900.0
 
 
 FIRST = Parameters()

@@ -15,9 +15,10 @@ from monitor.sim.parameters import LEVEL, Asset, Parameters
 from monitor.sim.rules import MICRO, Contract, Venue
 
 _PATH_STEP_S = 300.0
-# A quarter of the median adverse excursion of a random walk, in its standard deviations; the gate's
-# figure of fuel near the price decided on a quarter.
-_USUAL_ADVERSE = 0.17
+# Least and usual adverse excursion since entry, in standard deviations of a random walk (whose
+# median is 0.67); the gate's figure of fuel near the price decided on the usual one.
+_LEAST_ADVERSE = 0.17
+_USUAL_ADVERSE = 0.16
 
 RETAIL = np.array([10.0, 20.0, 25.0, 50.0, 75.0, 100.0])
 RETAIL_WEIGHT = np.array([0.30, 0.25, 0.15, 0.15, 0.05, 0.10])
@@ -105,11 +106,13 @@ class Population:
         # A cross account stands behind each position with more than its margin (C1).
         leverage = np.where(cross, leverage * chance.uniform(0.15, 0.6, count), leverage)
         extreme = self._lowest if sign > 0 else self._highest
-        # A path that ends at its extreme would leave everybody's liquidation at the door; each
-        # position has seen at least the adverse move that its age makes normal.
+        # A path that ends at its extreme would leave everybody's liquidation at the door, and one
+        # that has just recovered nobody's: each position has seen at least a little, and who saw
+        # much has added margin, so that in logs half of what its age makes usual remains.
         daily = self._assets[a].volatility_daily
-        usual = _USUAL_ADVERSE * daily / LEVEL * np.sqrt((steps - index) * _PATH_STEP_S / 86_400)
-        worst = sign * np.minimum(sign * extreme[index, a], -usual)
+        scale = daily / LEVEL * np.sqrt((steps - index) * _PATH_STEP_S / 86_400)
+        seen = np.maximum(-sign * extreme[index, a], _LEAST_ADVERSE * scale)
+        worst = -sign * np.rint(np.sqrt(seen * (_USUAL_ADVERSE * scale)))
         crowd = np.zeros(count, dtype=np.bool_)
         drawn = chance.random(count)
         where = chance.normal(p.crowd_entry / LEVEL, p.crowd_width / LEVEL, count)

@@ -87,6 +87,9 @@ _FRAGILE: dict[str, Any] = {
     "volatility_scale": 0.7,
     "volatility_sd": 0.2,
     "jumps_per_day": 0.0,
+    # The trigger comes at once, so that what follows it is the cascade's own.
+    "slow_news_share": 0.0,
+    "slow_news_sd": 0.0,
 }
 _QUIET: dict[str, Any] = {
     "depth_scale": 2.0,

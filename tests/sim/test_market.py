@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from monitor.sim.accounts import Kind
+from monitor.sim.fundamental import Fundamental
 from monitor.sim.market import NS, Market
-from monitor.sim.scenarios import NAMES, scenario
+from monitor.sim.parameters import ASSETS, FIRST
+from monitor.sim.scenarios import NAMES, News, Scenario, scenario
 from monitor.sim.truth import run_with_twin
 from tests.sim.conftest import conservation
 
@@ -51,6 +53,33 @@ def test_everything_is_conserved_at_every_step_of_a_cascade(variant):
             assert longs == market.accounts.longs[c.index]
         assert all(t.lots > 0 for t in step.trades)
     assert closed > 100, "the run must have met liquidations to prove anything"
+
+
+def test_ordinary_flow_alone_neither_thins_the_books_nor_runs_away():
+    # Without news and volatility everything that moves is flow; it used to draw trend followers in,
+    # whose trades drew in more of them, until this seed's prices were two percent away.
+    dull = Scenario("calm", "flow only", {"volatility_scale": 0.02, "jumps_per_day": 0.0})
+    market = Market(dull, seed=1)
+    closed = sum(len(market.step().liquidations) for _ in range(840))
+    assert np.abs(market.log_price()).max() < 0.005
+    depth = sum(market.books.depth_usd(c.index, reach=0.01, bids=True) for c in market.contracts)
+    full = sum(a.depth_usd for a in market.assets)
+    assert 0.7 * full < depth < 1.3 * full
+    assert closed < 30
+
+
+def test_news_arrives_in_two_stages_and_in_full():
+    news = (News(start_s=0.0, over_s=20.0, move=-0.01),)
+    slow = msgspec.structs.replace(
+        FIRST, volatility_scale=1e-6, jumps_per_day=0.0, slow_news_share=0.4, slow_news_sd=0.0
+    )
+    path = Fundamental(ASSETS, slow, seed=1, step_s=1.0, news=news)
+    levels = [path.step().copy() for _ in range(3_000)]
+    beta = np.array([a.beta for a in ASSETS])
+    assert np.allclose(levels[-1], -100 * beta, atol=0.5)
+    after_a_minute = levels[60] / (-100 * beta)
+    assert (after_a_minute > 0.6).all()
+    assert (after_a_minute < 0.8).all()
 
 
 def test_funding_is_paid_between_the_sides_and_nothing_is_lost():
