@@ -2,7 +2,7 @@
 
 Recorded once, replayed into as many maps as one likes. What is public: every trade, marks once a
 second, open interest every five seconds and two seconds late, liquidation prints as each venue
-gives them (Binance and OKX the latest of a second, Bybit all, Hyperliquid none), five-minute
+gives them (Binance and OKX the largest of a second, Bybit all, Hyperliquid none), five-minute
 candles of the past, the venues' margin tables.
 """
 
@@ -178,9 +178,9 @@ _SIDES: Final[tuple[Side, Side]] = ("long", "short")
 
 def _printed(venue: str, prints: list[tuple[Side, float]]) -> list[tuple[Side, float]]:
     """What the venue's feed shows of a second's forced closes."""
-    if PRINTS[venue] is None:
+    if PRINTS[venue] is None or not prints:
         return []
-    return prints if PRINTS[venue] == "all" else prints[-1:]
+    return prints if PRINTS[venue] == "all" else [max(prints, key=lambda p: p[1])]
 
 
 def _print(market: Market, r: Liquidation) -> Print:

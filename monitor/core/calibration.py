@@ -92,9 +92,9 @@ WINDOW_S: Final = 10
 CLASSES: Final = (0, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6)
 """Class by number of occupied seconds in a window."""
 
-PRIOR_FACTORS: Final = (1.0, 1.2, 1.6, 2.2, 3.2, 5.0, 11.8)
-"""True over printed notional by class: 1.2 and 11.8 measured in a prototype (model.md 0.4), the
-rest between them on a log scale; about 2.7 overall."""
+PRIOR_FACTORS: Final = (1.0, 1.1, 1.25, 1.45, 1.75, 2.15, 2.9)
+"""True over printed notional by class, where the largest of each second is printed: 1.4 over
+ordinary and 2.9 over full windows of the simulated market, the rest between them on a log scale."""
 
 _PRIOR_WINDOWS = 20.0
 
@@ -111,7 +111,7 @@ class ThrottleCorrection:
         self._printed = [0.0] * len(PRIOR_FACTORS)
 
     def learn(self, true: float, printed: float, occupied: int) -> None:
-        """Count one window: everything, the latest of each second, and the seconds occupied."""
+        """Count one window: everything, the largest of each second, and the seconds occupied."""
         c = CLASSES[min(occupied, WINDOW_S)]
         self._true[c] += true
         self._printed[c] += printed
@@ -141,7 +141,7 @@ class Window(Struct):
     total: float = 0.0
     throttled: float = 0.0
     second: int = -1
-    latest: float = 0.0
+    largest: float = 0.0
     occupied: int = 0
     complete: bool = False
 
@@ -149,11 +149,11 @@ class Window(Struct):
         """Take one print."""
         if second != self.second:
             self.occupied += 1
-            self.second, self.latest = second, 0.0
+            self.second, self.largest = second, 0.0
         self.total += usd
-        # Throttling keeps the latest of a second: replace what that second had.
-        self.throttled += usd - self.latest
-        self.latest = usd
+        # Throttling keeps the largest of a second (Binance since 2026-04-10).
+        self.throttled += max(0.0, usd - self.largest)
+        self.largest = max(self.largest, usd)
 
 
 # ------------------------------------------------------------------------------ node weights

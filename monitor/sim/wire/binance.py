@@ -168,7 +168,9 @@ class Binance(Wire):
             yield from self._depth(asset, symbol)
             yield from self._trades(asset, symbol, happened[asset])
             for record in happened[asset].liquidations:
-                if closed_lots(record):
+                shown = self._forced.get(asset)
+                least = closed_lots(shown) if shown is not None else 0
+                if closed_lots(record) > least:
                     self._forced[asset] = record
         yield from self._slow()
 
@@ -309,7 +311,7 @@ class Binance(Wire):
         }
 
     def _forced_orders(self) -> Iterator[Message]:
-        """At most one forced order a symbol and second, the latest (1e)."""
+        """At most one forced order a symbol and second, the largest (1e)."""
         for asset, record in self._forced.items():
             symbol = f"{asset}{QUOTE}"
             data = encode(self._force_order(asset, symbol, record))

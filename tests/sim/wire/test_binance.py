@@ -219,7 +219,7 @@ def test_open_interest_is_one_sided_base_coin(quiet):
     assert (body["openInterest"], body["symbol"]) == ("10659.509", "BTCUSDT")
 
 
-def test_one_forced_order_a_second_and_symbol_the_latest_with_the_orders_side(quiet, liquidation):
+def test_one_forced_order_a_second_and_symbol_the_largest_with_the_orders_side(quiet, liquidation):
     client = Client(quiet, "binance", path="/market/stream")
     client.say(subscribe("btcusdt@forceOrder", "!forceOrder@arr"))
     for n in range(20):
@@ -229,7 +229,7 @@ def test_one_forced_order_a_second_and_symbol_the_latest_with_the_orders_side(qu
     orders = [m for m in client.told if "data" in m]
     assert [m["stream"] for m in orders] == ["btcusdt@forceOrder", "!forceOrder@arr"] * 2
     first, second = orders[0]["data"]["o"], orders[2]["data"]["o"]
-    # The second boundary falls on the tenth step, whose order is the latest of its second.
+    # The second boundary falls on the tenth step; its order is the largest of its second.
     assert (first["S"], first["z"], second["S"], second["z"]) == ("SELL", "0.309", "BUY", "0.319")
     assert (first["p"], first["ap"], first["q"]) == ("99000.00", "99176.39", "0.309")
     assert orders[0]["data"]["st"] == 1
