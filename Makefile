@@ -16,7 +16,7 @@ setup: $(READY)
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(INSTALL) "pip>=25.1"
-	$(INSTALL) --constraint requirements.lock --editable . --group test --group check --group ops
+	$(INSTALL) --constraint requirements.lock --editable ".[picture]" --group test --group check --group ops
 	touch $@
 
 demo: $(READY)
@@ -75,7 +75,7 @@ $(BENCH_READY): pyproject.toml requirements.lock
 lock: $(READY)
 	$(INSTALL) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  --no-emit-index-url --group test --group check --group ops --group interop pyproject.toml \
+	  --no-emit-index-url --extra picture --group test --group check --group ops --group interop pyproject.toml \
 	  --output-file requirements.lock
 
 clean:

@@ -1,6 +1,7 @@
 """The command line: reads files and environment, calls `app`, prints results.
 
-Exit codes: 0 done, 1 not healthy, 2 usage or unusable input, 70 an error of ours, 78 configuration.
+Exit codes: 0 done, 1 not healthy or not known now, 2 usage or unusable input, 70 an error of ours,
+78 configuration.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -22,7 +24,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from monitor import __version__, app, demo, logs
+from monitor import __version__, app, ask, demo, logs, picture
+from monitor.backtest import heatmap as heatmap_report
+from monitor.ask import QuestionError, Unanswered
 from monitor.config import (
     Config,
     ConfigError,
@@ -32,20 +36,32 @@ from monitor.config import (
     parse_instruments,
     parse_toml,
 )
-from monitor.events import Instrument
+from monitor.events import Heatmap, Instrument, Side
 from monitor.journal import JournalError
+from monitor.picture import PictureError
 from monitor.pipeline import Pipeline
 from monitor.recordings import FORMATS, RecordingError
 from monitor.sim.scenarios import NAMES
 from monitor.sinks.embedded import EmbeddedError
+from monitor.sinks.redis import masked
+from monitor.summary import REACH, clusters, dollars, percent
 
 OK, UNHEALTHY, USAGE, INTERNAL, CONFIGURATION = 0, 1, 2, 70, 78
 
-SECRETS: Final = ("redis.url",)
-"""Settings that may hold a password; shown masked."""
+SECRETS: Final = ("http.token", "mqtt.password", "webhook.secret")
+"""Settings that are a password; shown as whether there is one."""
 
 _log = logging.getLogger(__name__)
 
+
+BACKTESTS: Final = (heatmap_report.COMMAND,)
+"""Subcommands of `backtest`."""
+
+CLUSTERS: Final = 5
+"""Rows of each side in the table of clusters."""
+
+HISTORY_MIN: Final = 60.0
+"""Minutes of the picture over time, unless asked for others."""
 
 WIDTH: Final = 160
 """Columns of a table that goes into a file or a pipe."""
@@ -71,8 +87,13 @@ def main(arguments: list[str] | None = None) -> int:
             case ConfigError() as cause:
                 _complain(str(cause))
                 return CONFIGURATION
+            case Unanswered() as cause:
+                _complain(str(cause))
+                return UNHEALTHY
             case (
                 UsageError()
+                | QuestionError()
+                | PictureError()
                 | JournalError()
                 | RecordingError()
                 | EmbeddedError()
@@ -201,7 +222,9 @@ def _check_config(options: argparse.Namespace) -> int:
     app.check(config, specifications, _shard(options.shard))
     effective = dict(_flatten(msgspec.to_builtins(config)))
     for name in SECRETS:
-        effective[name] = logs.mask_url(str(effective[name]))
+        effective[name] = "***" if effective[name] else ""
+    effective["redis.url"] = logs.mask_url(config.redis.url)
+    effective["webhook.urls"] = [masked(url) for url in config.webhook.urls]
     if options.json:
         _print_json(
             {
@@ -218,12 +241,9 @@ def _check_config(options: argparse.Namespace) -> int:
 
 def _healthcheck(options: argparse.Namespace) -> int:
     config, _, _ = _configuration(options)
-    if not config.http.port:
-        raise UsageError("http.port is 0: which port that became only the daemon knows")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.host, config.http.host)  # noqa: S104
-    url = f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}/readyz"
+    url = f"{_own_address(config)}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:
+        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 (our own address)
             print(answer.read().decode())  # noqa: T201
             return OK
     except urllib.error.HTTPError as error:
@@ -231,6 +251,52 @@ def _healthcheck(options: argparse.Namespace) -> int:
     except OSError as error:
         _complain(f"{url}: {error}")
     return UNHEALTHY
+
+
+def _own_address(config: Config) -> str:
+    """Where the daemon of this configuration serves HTTP."""
+    if not config.http.port:
+        raise UsageError("http.port is 0: which port that became only the daemon knows")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.host, config.http.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
+
+
+def _heatmap(options: argparse.Namespace) -> int:
+    if options.venue and options.minutes is not None:
+        raise UsageError("--minutes: the picture over time is kept of all venues together only")
+    if options.minutes is not None and not options.png:
+        raise UsageError("--minutes: only a picture (--png) shows the time")
+    config, _, _ = _configuration(options)
+    source = (
+        ask.InRedis(options.redis, config.redis.prefix)
+        if options.redis
+        else ask.OverHttp(options.url or _own_address(config))
+    )
+    message = source.heatmap(options.asset, options.venue)
+    told = ask.heatmap_in(message)
+    if options.json:
+        sys.stdout.write(message.decode() + "\n")
+    elif not options.png:
+        _print_heatmap(told.data, told.asset, told.venue, told.at_us)
+    if options.png:
+        minutes = HISTORY_MIN if options.minutes is None else options.minutes
+        rows = [] if options.venue else source.history(options.asset, minutes, told.at_us)
+        png = picture.draw(
+            told.data,
+            asset=told.asset,
+            venue=told.venue,
+            at_us=told.at_us,
+            history=[(row.at_us, row.data) for row in rows],
+            size=options.size,
+            dark=options.dark,
+        )
+        options.png.write_bytes(png)
+    return OK
+
+
+def _backtest(options: argparse.Namespace) -> int:
+    options.run(options)
+    return OK
 
 
 # ---------------------------------------------------------------------------- configuration
@@ -327,6 +393,47 @@ def _instruments_table(pipeline: Pipeline) -> Table:
     return table
 
 
+def _print_heatmap(heatmap: Heatmap, asset: str, venue: str, at_us: int) -> None:
+    console = _console(sys.stdout)
+    at = datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    console.print(f"[bold]{asset} {venue or '+'.join(heatmap.venues)}[/] {at}", highlight=False)
+    console.print(
+        f"mark {heatmap.mark:,.10g}, confidence {percent(heatmap.confidence)}, "
+        f"coverage {percent(heatmap.coverage)}, heard {percent(heatmap.heard)} "
+        f"({heatmap.provenance}), level uncertain by {heatmap.scale_low:.2f} to "
+        f"{heatmap.scale_high:.2f} times (80 %)",
+        highlight=False,
+    )
+    if heatmap.missing:
+        console.print(
+            f"[bold red]missing, so unknown and not zero: {', '.join(heatmap.missing)}[/]"
+        )
+    bands = _table("mark moves by", "down to", "longs closed", "up to", "shorts closed")
+    for band in heatmap.at_risk:
+        down, up = heatmap.mark * (1 - band.distance), heatmap.mark * (1 + band.distance)
+        bands.add_row(
+            percent(band.distance), f"{down:,.6g}", dollars(band.long_usd),
+            f"{up:,.6g}", dollars(band.short_usd),
+        )  # fmt: skip
+    peaks = _table("largest clusters", "from", "to", "distance", "USD")
+    sides: tuple[Side, Side] = ("short", "long")
+    for side in sides:
+        found = clusters(heatmap, side, count=CLUSTERS, reach=REACH)
+        for c in sorted(found, key=lambda c: -c.price):
+            away = f"{c.price / heatmap.mark - 1:+.2%}".replace("%", " %")
+            peaks.add_row(f"{side}s", f"{c.low:,.6g}", f"{c.high:,.6g}", away, dollars(c.usd))
+    for table in (bands, peaks):
+        console.print()
+        console.print(table)
+
+
+def _table(*titles: str) -> Table:
+    table = Table(title=None, box=None, pad_edge=False)
+    for i, title in enumerate(titles):
+        table.add_column(title, justify="right" if i else "left")
+    return table
+
+
 def _print_replay(result: app.Replayed) -> None:
     console = _console(sys.stdout)
     console.print(_instruments_table(result.pipeline))
@@ -368,6 +475,14 @@ def _factor(text: str) -> float:
     if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def _size(text: str) -> tuple[int, int]:
+    """``1600x900``."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: give width and height in pixels, as 1600x900")
+    return int(width), int(height)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -415,6 +530,29 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check-config", _check_config, "effective configuration and its origins")
     check.add_argument("--shard", default="1/1", metavar="I/N")
     check.add_argument("--json", action="store_true")
+
+    heatmap = command(
+        "heatmap", _heatmap, "where leverage would be force-closed, as a table or PNG"
+    )
+    heatmap.add_argument("asset", metavar="ASSET", help="such as BTC")
+    heatmap.add_argument("--venue", default="", metavar="V", help="one venue instead of all")
+    heatmap.add_argument("--json", action="store_true", help="print the daemon's message")
+    heatmap.add_argument("--png", type=Path, metavar="F", help="draw it (extra: picture)")
+    heatmap.add_argument(
+        "--minutes", type=_factor, metavar="N", help=f"drawn over time (default {HISTORY_MIN:g})"
+    )
+    heatmap.add_argument("--size", type=_size, default=(1600, 900), metavar="WxH", help="pixels")
+    heatmap.add_argument("--dark", action="store_true", help="light on dark")
+    where = heatmap.add_mutually_exclusive_group()
+    where.add_argument("--url", metavar="URL", help="the daemon's HTTP address")
+    where.add_argument("--redis", metavar="URL", help="read from Redis instead")
+
+    backtest = commands.add_parser("backtest", help="grade the estimates, without a network")
+    reports = backtest.add_subparsers(required=True, metavar="WHAT")
+    for report in BACKTESTS:
+        sub = reports.add_parser(report.name, help=report.about, description=report.about)
+        report.arguments(sub)
+        sub.set_defaults(command=_backtest, run=report.run)
 
     command("healthcheck", _healthcheck, "exit 0 when the running daemon is ready")
     return parser

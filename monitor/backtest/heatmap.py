@@ -1,6 +1,6 @@
 """How well the liquidation map says what the simulator knows (model.md C2), beside baselines.
 
-    python -m monitor.backtest.heatmap --seeds 100-119 --variants first,second --out DIR
+    cascade-monitor backtest heatmap --seeds 100-119 --out DIR
 
 Metrics, per asset map over all venues, on the published buckets within 8 % of the mark:
 
@@ -23,20 +23,21 @@ import sys
 from collections.abc import Callable, Sequence
 from math import log
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.backtest.command import Command, progress, seeds
 from monitor.backtest.fitted import SIMULATED, SIMULATED_PARAMETERS
 from monitor.backtest.page import page
-from monitor.backtest.tape import PRINTS, Tape, Truth, hear, record
+from monitor.backtest.tape import FIRST_S, PRINTS, Tape, Truth, hear, record
 from monitor.core.calibration import DEFAULT_PRIOR, Prior, ThrottleCorrection, Weights
 from monitor.core.grid import STEP
 from monitor.core.heatmap import Map, Parameters
 from monitor.core.margin import MarginTable, distances
-from monitor.core.pooling import BUCKET, Estimate, pooled
+from monitor.core.pooling import BUCKET, Estimate, pooled, published
 from monitor.events import NS, Heatmap
 from monitor.sim.parameters import Variant
 
@@ -112,8 +113,9 @@ def moments(tape: Tape, *, prior: Prior, parameters: Parameters) -> list[Moment]
 
 
 def _moment(tape: Tape, truth: Truth, estimates: list[Estimate], prior: Prior) -> Moment:
-    snapshot = pooled(tape.asset, estimates)
-    assert snapshot is not None, "a tape has open interest and marks"
+    together = pooled(tape.asset, estimates)
+    assert together is not None, "a tape has open interest and marks"
+    snapshot = published(together)
     interest = sum(e.open_interest_usd for e in estimates)
     edges, ours, low, high = [], [], [], []
     for side in (0, 1):
@@ -474,35 +476,45 @@ def _profile(found: Sequence[Moment]) -> dict[str, Any]:
     return out
 
 
-def _say(done: str) -> None:
-    sys.stderr.write(done + "\n")
+# ---------------------------------------------------------------------------- command line
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the report from the command line; exit 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description="Accuracy of the liquidation map.")
-    parser.add_argument("--seeds", default="100-119", help="a range a-b or a list a,b,c")
-    parser.add_argument("--variants", default="first,second")
-    parser.add_argument("--minutes", type=int, default=90)
-    parser.add_argument("--out", type=Path, default=Path("heatmap-report"))
-    options = parser.parse_args(arguments)
-    first, _, last = options.seeds.partition("-")
-    seeds = list(range(int(first), int(last) + 1)) if last else [int(s) for s in first.split(",")]
-    result = report(
-        seeds,
-        variants=options.variants.split(","),
-        minutes=options.minutes,
-        progress=_say,
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds", type=seeds, default="100-119", metavar="A-B", help="a range A-B or a list A,B,C"
     )
-    options.out.mkdir(parents=True, exist_ok=True)
+    parser.add_argument(
+        "--variant", choices=("first", "second", "both"), default="both", help="of the market"
+    )
+    parser.add_argument("--minutes", type=_minutes, default=90, metavar="N", help="of each run")
+    parser.add_argument("--out", type=Path, default=Path("heatmap-report"), metavar="DIR")
+
+
+def _minutes(text: str) -> int:
+    least = (FIRST_S + int(AFTER_NS / NS)) // 60 + 1
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: at least {least}, so that there is a graded moment and a time after it"
+        )
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> None:
+    variants: tuple[Variant, ...] = get_args(Variant)
+    if options.variant != "both":
+        variants = (options.variant,)
+    options.out.mkdir(parents=True, exist_ok=True)  # better now than when the result is there
+    with progress("markets graded", len(options.seeds) * len(variants)) as done:
+        result = report(options.seeds, variants=variants, minutes=options.minutes, progress=done)
     body = msgspec.json.format(msgspec.json.encode(result), indent=1)
     (options.out / "heatmap.json").write_bytes(body)
     (options.out / "heatmap.html").write_text(page(result), encoding="utf-8")
     for v in result["verdicts"]:
         line = f"{'met   ' if v['met'] else 'MISSED'} {v['target']}: {v['value']:.3f}"
         sys.stdout.write(f"{line} [{v['low']:.3f}, {v['high']:.3f}]\n")
-    return 0 if all(v["met"] for v in result["verdicts"]) else 1
+    sys.stdout.write(f"{options.out / 'heatmap.html'}\n")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMAND: Final = Command(
+    "heatmap", "grade the liquidation map on simulated truth", _arguments, _run
+)

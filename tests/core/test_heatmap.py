@@ -307,7 +307,7 @@ def test_throttled_prints_are_a_lower_bound_and_are_corrected():
         for second in range(1, 10):
             m.liquidation(at(second), "long", 40_000.0, completeness)
         m.advance(at(61))
-    assert throttled.weights.mean(0)[13] > 1.3 * full.weights.mean(0)[13]
+    assert throttled.weights.mean(0)[13] > 1.15 * full.weights.mean(0)[13]
 
 
 def test_the_correction_is_learnt_from_a_complete_feed_throttled_in_software():

@@ -1,0 +1,171 @@
+"""What a running daemon knows of an asset's liquidation map: asked over HTTP, or read from Redis.
+
+The answers are those of docs/messages.md. Nothing here guesses: what the daemon does not know is
+`Unanswered`, a question that makes no sense is a `QuestionError`.
+"""
+
+import json
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from typing import Final, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+from redis import Redis
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisError
+
+from monitor.events import Heatmap, HeatmapRow
+from monitor.sinks.envelope import VERSION
+
+PATIENCE_S: Final = 5.0
+"""How long one answer may take."""
+
+CHUNK: Final = 500
+"""Rows read from the stream at once, some 1 MB."""
+
+MINUTE_US: Final = 60_000_000
+
+Data = TypeVar("Data", Heatmap, HeatmapRow)
+
+
+class QuestionError(Exception):
+    """The daemon has no such asset or venue, or the address is none; the message says which."""
+
+
+class Unanswered(Exception):  # noqa: N818  (no fault: it is not known)
+    """Nobody answers, or the answer is that it is not known now."""
+
+
+class Told(Struct, Generic[Data], frozen=True):
+    """The envelope of docs/messages.md around a map or a row of the picture."""
+
+    v: int
+    at_us: int
+    asset: str
+    data: Data
+    venue: str = ""
+
+
+Row: TypeAlias = Told[HeatmapRow]
+
+
+class OverHttp:
+    """Asks the HTTP API of a daemon at `url`, such as ``http://127.0.0.1:9464``."""
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise QuestionError(f"{url!r} is not an HTTP address")
+        self._base = f"{url.rstrip('/')}/api/v1/assets"
+
+    def heatmap(self, asset: str, venue: str) -> bytes:
+        """The newest message of an asset's map, or of one venue's part of it."""
+        query = f"?venue={quote(venue, safe='')}" if venue else ""
+        return self._get(f"{self._base}/{quote(asset, safe='')}/heatmap{query}")
+
+    def history(self, asset: str, minutes: float, until_us: int) -> list[Row]:
+        """Rows of the picture, oldest first; none from a daemon that serves none."""
+        where = f"{self._base}/{quote(asset, safe='')}/heatmap/log?minutes={minutes:g}"
+        try:
+            body = self._get(where)
+        except (QuestionError, Unanswered):
+            return []
+        rows = _decoded(body, list[Row])
+        return [row for row in rows if row.at_us > until_us - minutes * MINUTE_US]
+
+    def _get(self, url: str) -> bytes:
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 (checked)
+                body: bytes = answer.read()
+        except urllib.error.HTTPError as error:
+            reason = f"{url}: {_reason(error)}"
+            if error.code in {400, 404}:
+                raise QuestionError(reason) from error
+            raise Unanswered(reason) from error
+        except (OSError, ValueError) as error:
+            raise Unanswered(f"{url}: {error}") from error
+        return body
+
+
+class InRedis:
+    """Reads what a daemon has written to Redis under `prefix`."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._prefix = prefix
+        try:
+            self._redis: Redis | RedisCluster = (
+                RedisCluster.from_url(url.replace("+cluster", "", 1), socket_timeout=PATIENCE_S)
+                if "+cluster://" in url
+                else Redis.from_url(url, socket_timeout=PATIENCE_S)
+            )
+        except ValueError:
+            # The library's own text may quote a part of the password.
+            raise QuestionError("--redis: not a Redis URL") from None
+        except RedisError as error:
+            raise Unanswered(f"Redis: {error}") from error
+
+    def heatmap(self, asset: str, venue: str) -> bytes:
+        """The newest message; the key is gone when it is stale."""
+        key = self._key(asset) + (f":{venue}" if venue else "")
+        try:
+            body = self._redis.get(key)
+        except RedisError as error:
+            raise Unanswered(f"Redis: {error}") from error
+        if not isinstance(body, bytes):
+            raise Unanswered(f"Redis has no {key}: no such asset or venue, or not known now")
+        return body
+
+    def history(self, asset: str, minutes: float, until_us: int) -> list[Row]:
+        """Rows of the picture, oldest first."""
+        since_us = until_us - minutes * MINUTE_US
+        rows: list[Row] = []
+        newest = "+"
+        while True:
+            try:
+                read = self._redis.xrevrange(f"{self._key(asset)}:log", newest, count=CHUNK)
+            except RedisError as error:
+                raise Unanswered(f"Redis: {error}") from error
+            entries = msgspec.convert(read, list[tuple[bytes, dict[bytes, bytes]]])
+            chunk = [_decoded(fields[b"m"], Row) for _, fields in entries]
+            rows += [row for row in chunk if row.at_us > since_us]
+            # Newest first: a chunk with an old row is the last of interest.
+            if len(chunk) < CHUNK or chunk[-1].at_us <= since_us:
+                return rows[::-1]
+            newest = f"({entries[-1][0].decode()}"
+
+    def _key(self, asset: str) -> str:
+        return f"{self._prefix}:{{{asset}}}:heatmap"
+
+
+def heatmap_in(message: bytes) -> Told[Heatmap]:
+    """A message of kind ``heatmap``.
+
+    Raises:
+        Unanswered: it is of another version, or nothing we understand.
+    """
+    return _decoded(message, Told[Heatmap])
+
+
+Answer = TypeVar("Answer")
+
+
+def _decoded(body: bytes, kind: type[Answer]) -> Answer:
+    try:
+        found = msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unanswered(f"the answer is not a message of ours: {error}") from error
+    for told in found if isinstance(found, list) else [found]:
+        if isinstance(told, Told) and told.v != VERSION:
+            raise Unanswered(f"the daemon speaks version {told.v}, expected {VERSION}")
+    return found
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the daemon said was wrong, else the status."""
+    with suppress(ValueError, OSError):
+        said = json.loads(error.read())
+        if isinstance(said, dict) and "error" in said:
+            return f"{error.code}, {said['error']}"
+    return str(error)

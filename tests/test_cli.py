@@ -1,0 +1,263 @@
+"""`heatmap` and `backtest` as their user calls them: what is printed, and the exit codes."""
+
+import json
+import logging
+import os
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from redis import Redis
+
+from monitor import ask, cli
+from monitor.backtest import command, heatmap
+from monitor.events import Message
+from monitor.sinks.embedded import Embedded, EmbeddedError, find_binary
+from monitor.sinks.envelope import encode
+from monitor.summary import clusters, dollars
+from tests.test_picture import AT, history
+from tests.test_picture import heatmap as a_map
+
+MAP = a_map(missing=["okx:BTC-USDT-SWAP"])
+
+
+def message(kind, data, *, at_us=AT, venue=""):
+    return encode(
+        Message(kind=kind, asset="BTC", seq=1, at=at_us * 1000, data=data, venue=venue), "r"
+    )
+
+
+NOW = message("heatmap", MAP)
+ROWS = [message("heatmap:log", row, at_us=at_us) for at_us, row in history(rows=7)]
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """The command line sets up logging; leave none of it behind."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(before):
+        root.removeHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+@contextmanager
+def daemon(answers):
+    """An HTTP server that gives (status, body) by path; the queries it was asked, as they come."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            url = urlsplit(self.path)
+            asked.append((url.path, parse_qs(url.query)))
+            status, body = answers.get(url.path, (404, b'{"error":"no such asset or state"}'))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+MAP_PATH = "/api/v1/assets/BTC/heatmap"
+LOG_PATH = f"{MAP_PATH}/log"
+
+
+def test_a_table_tells_what_is_at_risk_where_and_what_is_missing(capsys):
+    with daemon({MAP_PATH: (200, NOW)}) as (url, asked):
+        assert cli.main(["heatmap", "BTC", "--url", url]) == 0
+    out = capsys.readouterr().out
+    (peak,) = clusters(MAP, "long", count=1, reach=0.1)
+    for needed in (
+        "BTC", "UTC", "mark 100,000", "confidence 42 %", "0.60 to 1.67", "okx:BTC-USDT-SWAP",
+        "longs closed", "$10.0M", "largest clusters", dollars(peak.usd), f"{peak.low:,.6g}",
+    ):  # fmt: skip
+        assert needed in out, needed
+    assert asked == [(MAP_PATH, {})]
+
+
+def test_json_is_the_message_as_the_daemon_sent_it(capsys):
+    with daemon({MAP_PATH: (200, NOW)}) as (url, asked):
+        assert cli.main(["heatmap", "BTC", "--venue", "okx", "--json", "--url", url]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(NOW)
+    assert asked == [(MAP_PATH, {"venue": ["okx"]})]
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_a_picture_has_the_past_where_the_daemon_serves_it(status, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(cli.picture, "draw", lambda *_, **fields: drawn.append(fields) or b"png")
+    rows = b"[" + b",".join(ROWS) + b"]" if status == 200 else b"{}"
+    with daemon({MAP_PATH: (200, NOW), LOG_PATH: (status, rows)}) as (url, asked):
+        file = tmp_path / "map.png"
+        assert cli.main(["heatmap", "BTC", "--png", str(file), "--minutes", "1", "--url", url]) == 0
+    assert file.read_bytes() == b"png"
+    assert asked[1] == (LOG_PATH, {"minutes": ["1"]})
+    # A minute is the last five of the rows that came.
+    assert len(drawn[0]["history"]) == (5 if status == 200 else 0)
+
+
+def test_a_picture_is_drawn_and_one_of_a_venue_has_no_past(tmp_path):
+    with daemon({MAP_PATH: (200, message("heatmap", MAP, venue="okx"))}) as (url, asked):
+        file = tmp_path / "map.png"
+        options = ["--venue", "okx", "--png", str(file), "--size", "640x400", "--dark"]
+        assert cli.main(["heatmap", "BTC", *options, "--url", url]) == 0
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert [path for path, _ in asked] == [MAP_PATH]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["DOGE"], cli.USAGE, "no such asset"),
+        (["ETH"], cli.UNHEALTHY, "not known now"),
+        (["SOL"], cli.UNHEALTHY, "not a message of ours"),
+        (["XRP"], cli.UNHEALTHY, "version 2"),
+        (["BTC", "--minutes", "5"], cli.USAGE, "only a picture"),
+        (["BTC", "--png", "x.png", "--venue", "okx", "--minutes", "5"], cli.USAGE, "all venues"),
+        (["BTC", "--png", "x.png", "--size", "10x10"], cli.USAGE, "640x400"),
+        (["BTC", "--png", "/no/such/folder/x.png"], cli.USAGE, "No such file"),
+        (["BTC", "--config", "/no/such/file"], cli.CONFIGURATION, "/no/such/file"),
+    ],
+)
+def test_what_cannot_be_shown_is_explained_and_has_its_exit_code(options, code, said, capsys):
+    answers = {
+        MAP_PATH: (200, NOW),
+        "/api/v1/assets/ETH/heatmap": (503, b'{"error":"not known now"}'),
+        "/api/v1/assets/SOL/heatmap": (200, b'{"v":1}'),
+        "/api/v1/assets/XRP/heatmap": (200, NOW.replace(b'"v":1', b'"v":2')),
+    }
+    with daemon(answers) as (url, _):
+        assert cli.main(["heatmap", *options, "--url", url]) == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        (["--url", "http://127.0.0.1:1"], cli.UNHEALTHY),
+        (["--url", "file:///etc/passwd"], cli.USAGE),
+        (["--redis", "redis://127.0.0.1:1/0"], cli.UNHEALTHY),
+        (["--redis", "http://user:hunter2@host"], cli.USAGE),
+    ],
+)
+def test_a_daemon_that_is_not_there_is_told_from_an_address_that_is_none(where, code, capsys):
+    assert cli.main(["heatmap", "BTC", *where]) == code
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_without_matplotlib_a_picture_is_refused_and_a_table_is_not(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(cli.sys.modules, "matplotlib.figure", None)
+    with daemon({MAP_PATH: (200, NOW)}) as (url, _):
+        assert cli.main(["heatmap", "BTC", "--url", url]) == 0
+        file = tmp_path / "map.png"
+        assert cli.main(["heatmap", "BTC", "--url", url, "--png", str(file)]) == cli.USAGE
+    assert "cascade-monitor[picture]" in capsys.readouterr().err
+    assert not file.exists()
+
+
+async def test_redis_gives_the_same_map_and_all_rows_of_the_time_asked_for(tmp_path, monkeypatch):
+    try:
+        find_binary()
+    except EmbeddedError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    monkeypatch.setattr(ask, "CHUNK", 2)  # so that the stream is read in several pieces
+    server = Embedded(tmp_path / "redis")
+    await server.start()
+    try:
+        source = ask.InRedis(server.url, "cascade")
+        with pytest.raises(ask.Unanswered, match=r"cascade:\{BTC\}:heatmap"):
+            source.heatmap("BTC", "")
+        with Redis.from_url(server.url) as redis:
+            redis.set("cascade:{BTC}:heatmap", NOW)
+            redis.set("cascade:{BTC}:heatmap:okx", b"of okx")
+            for row in ROWS:
+                redis.xadd("cascade:{BTC}:heatmap:log", {"m": row})
+        assert source.heatmap("BTC", "") == NOW
+        assert source.heatmap("BTC", "okx") == b"of okx"
+        every = source.history("BTC", 60.0, AT)
+        assert [row.at_us for row in every] == [at_us for at_us, _ in history(rows=7)]
+        assert [row.data for row in every] == [row for _, row in history(rows=7)]
+        assert source.history("BTC", 1.0, AT) == every[-5:]
+        assert source.history("ETH", 1.0, AT) == []
+    finally:
+        await server.stop(deadline_s=0.0)
+
+
+# ---------------------------------------------------------------------------------- backtest
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("3", [3]), ("100-103", [100, 101, 102, 103]), ("3,7-8", [3, 7, 8])]
+)
+def test_seeds_are_a_range_or_a_list(text, found):
+    assert command.seeds(text) == found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--seeds", "x"], ["--seeds", "5-3"], ["--seeds", "1,1"], ["--seeds", "0-5000"],
+        ["--minutes", "5"], ["--variant", "third"], [],
+    ],
+)  # fmt: skip
+def test_a_wrong_option_of_a_report_ends_at_once(options, capsys):
+    name = ["heatmap"] if options else []
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["backtest", *name, *options])
+    assert ended.value.code == cli.USAGE
+    assert "usage: cascade-monitor backtest" in capsys.readouterr().err
+
+
+def test_the_accuracy_report_is_written_and_its_verdicts_printed(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def graded(seeds, *, variants, minutes, progress):
+        asked.append((seeds, variants, minutes))
+        progress("first 3")
+        return {"verdicts": [
+            {"target": "spearman above 0", "met": True, "value": 0.5, "low": 0.4, "high": 0.6},
+            {"target": "mass right", "met": False, "value": 2.0, "low": 1.5, "high": 2.5},
+        ]}  # fmt: skip
+
+    monkeypatch.setattr(heatmap, "report", graded)
+    monkeypatch.setattr(heatmap, "page", lambda _: "<p>page")
+    out = tmp_path / "deep" / "report"
+    options = ["--seeds", "3-4", "--variant", "first", "--minutes", "31", "--out", str(out)]
+    assert cli.main(["backtest", "heatmap", *options]) == 0
+    assert asked == [([3, 4], ("first",), 31)]
+    assert (out / "heatmap.html").read_text() == "<p>page"
+    assert "verdicts" in json.loads((out / "heatmap.json").read_text())
+    printed = capsys.readouterr()
+    assert "met    spearman above 0: 0.500 [0.400, 0.600]\nMISSED mass right: 2.000" in printed.out
+    assert "first 3" in printed.err
+
+
+def test_a_report_that_cannot_be_written_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(heatmap, "report", lambda *_, **__: pytest.fail("begun"))
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "below")
+    assert cli.main(["backtest", "heatmap", "--out", out]) == cli.USAGE
+
+
+def test_an_error_of_ours_has_its_own_exit_code(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(heatmap, "report", lambda *_, **__: 1 / 0)
+    assert cli.main(["backtest", "heatmap", "--out", str(tmp_path)]) == cli.INTERNAL
+    assert "ZeroDivisionError" in capsys.readouterr().err
