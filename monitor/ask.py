@@ -1,4 +1,4 @@
-"""What a running daemon knows of an asset's liquidation map: asked over HTTP, or read from Redis.
+"""What a running daemon knows of an asset: asked over HTTP, or read from Redis.
 
 The answers are those of docs/messages.md. Nothing here guesses: what the daemon does not know is
 `Unanswered`, a question that makes no sense is a `QuestionError`.
@@ -17,7 +17,7 @@ from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 
-from monitor.events import Heatmap, HeatmapRow
+from monitor.events import Depth, Heatmap, HeatmapRow
 from monitor.sinks.envelope import VERSION
 
 PATIENCE_S: Final = 5.0
@@ -28,7 +28,7 @@ CHUNK: Final = 500
 
 MINUTE_US: Final = 60_000_000
 
-Data = TypeVar("Data", Heatmap, HeatmapRow)
+Data = TypeVar("Data", Depth, Heatmap, HeatmapRow)
 
 
 class QuestionError(Exception):
@@ -75,6 +75,10 @@ class OverHttp:
         rows = _decoded(body, list[Row])
         return [row for row in rows if row.at_us > until_us - minutes * MINUTE_US]
 
+    def stress(self, asset: str, shock: float) -> bytes:
+        """The daemon's answer to a what-if."""
+        return self._get(f"{self._base}/{quote(asset, safe='')}/stress?shock={shock!r}")
+
     def _get(self, url: str) -> bytes:
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 (checked)
@@ -108,7 +112,13 @@ class InRedis:
 
     def heatmap(self, asset: str, venue: str) -> bytes:
         """The newest message; the key is gone when it is stale."""
-        key = self._key(asset) + (f":{venue}" if venue else "")
+        return self._get(self._key(asset) + (f":{venue}" if venue else ""))
+
+    def depth(self, asset: str) -> bytes:
+        """The newest message of an asset's depth."""
+        return self._get(f"{self._prefix}:{{{asset}}}:depth")
+
+    def _get(self, key: str) -> bytes:
         try:
             body = self._redis.get(key)
         except RedisError as error:
@@ -146,6 +156,15 @@ def heatmap_in(message: bytes) -> Told[Heatmap]:
         Unanswered: it is of another version, or nothing we understand.
     """
     return _decoded(message, Told[Heatmap])
+
+
+def depth_in(message: bytes) -> Told[Depth]:
+    """A message of kind ``depth``.
+
+    Raises:
+        Unanswered: it is of another version, or nothing we understand.
+    """
+    return _decoded(message, Told[Depth])
 
 
 Answer = TypeVar("Answer")

@@ -14,19 +14,16 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
-from monitor import __version__, app, ask, demo, logs, picture
-from monitor.backtest import heatmap as heatmap_report
+from monitor import __version__, app, ask, demo, logs, picture, tables, whatif
 from monitor.ask import QuestionError, Unanswered
+from monitor.backtest import heatmap as heatmap_report
 from monitor.config import (
     Config,
     ConfigError,
@@ -36,15 +33,13 @@ from monitor.config import (
     parse_instruments,
     parse_toml,
 )
-from monitor.events import Heatmap, Instrument, Side
+from monitor.events import Instrument
 from monitor.journal import JournalError
 from monitor.picture import PictureError
-from monitor.pipeline import Pipeline
 from monitor.recordings import FORMATS, RecordingError
 from monitor.sim.scenarios import NAMES
 from monitor.sinks.embedded import EmbeddedError
 from monitor.sinks.redis import masked
-from monitor.summary import REACH, clusters, dollars, percent
 
 OK, UNHEALTHY, USAGE, INTERNAL, CONFIGURATION = 0, 1, 2, 70, 78
 
@@ -57,16 +52,8 @@ _log = logging.getLogger(__name__)
 BACKTESTS: Final = (heatmap_report.COMMAND,)
 """Subcommands of `backtest`."""
 
-CLUSTERS: Final = 5
-"""Rows of each side in the table of clusters."""
-
 HISTORY_MIN: Final = 60.0
 """Minutes of the picture over time, unless asked for others."""
-
-WIDTH: Final = 160
-"""Columns of a table that goes into a file or a pipe."""
-
-_TEXT: Final = ("instrument", "book")
 
 
 class UsageError(Exception):
@@ -75,7 +62,7 @@ class UsageError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     logs.configure("INFO", "auto")
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -103,6 +90,17 @@ def main(arguments: list[str] | None = None) -> int:
                 return USAGE
         traceback.print_exc()
         return INTERNAL
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """``--shock -3%`` as one word: argparse takes the second for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--shock":
+            joined[-1] = f"--shock={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _cause(error: Exception) -> Exception:
@@ -133,7 +131,7 @@ def _demo(options: argparse.Namespace) -> int:
             seed=options.seed,
             speed=options.speed,
             duration_s=options.duration,
-            on_stop=lambda pipeline: _console(sys.stderr).print(_instruments_table(pipeline)),
+            on_stop=lambda pipeline: tables.console(sys.stderr).print(tables.instruments(pipeline)),
         )
     )
     return OK
@@ -214,7 +212,7 @@ def _show_replay(options: argparse.Namespace, result: app.Replayed) -> None:
     elif not sys.stdout.isatty():
         _print_json(result.summary)
     else:
-        _print_replay(result)
+        tables.show_replay(result)
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -277,7 +275,7 @@ def _heatmap(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(message.decode() + "\n")
     elif not options.png:
-        _print_heatmap(told.data, told.asset, told.venue, told.at_us)
+        tables.show_heatmap(told.data, told.asset, told.venue, told.at_us)
     if options.png:
         minutes = HISTORY_MIN if options.minutes is None else options.minutes
         rows = [] if options.venue else source.history(options.asset, minutes, told.at_us)
@@ -291,6 +289,23 @@ def _heatmap(options: argparse.Namespace) -> int:
             dark=options.dark,
         )
         options.png.write_bytes(png)
+    return OK
+
+
+def _stress(options: argparse.Namespace) -> int:
+    config, _, _ = _configuration(options)
+    if options.journal:
+        answer = whatif.of_journal(options.journal, options.asset, options.shock)
+    elif options.redis:
+        redis = ask.InRedis(options.redis, config.redis.prefix)
+        answer = whatif.of_redis(redis, options.asset, options.shock)
+    else:
+        daemon = ask.OverHttp(options.url or _own_address(config))
+        answer = whatif.of_daemon(daemon, options.asset, options.shock)
+    if options.json:
+        _print_json(msgspec.to_builtins(answer))
+    else:
+        tables.show_stress(answer)
     return OK
 
 
@@ -369,88 +384,6 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------------------------- output
 
 
-def _instruments_table(pipeline: Pipeline) -> Table:
-    table = Table(title=None, box=None, pad_edge=False)
-    for title in (
-        *_TEXT,
-        "bid",
-        "ask",
-        "gaps",
-        "mark",
-        "funding 8h",
-        "OI",
-        "trades",
-        "liquidated USD",
-    ):
-        table.add_column(title, justify="left" if title in _TEXT else "right")
-    for name, state in pipeline.engine.instruments.items():
-        bid, ask = state.book.best()
-        funding = f"{state.funding.rate_8h:.6%}" if state.funding else None
-        row = (bid, ask, state.book.gaps, state.mark, funding, state.open_interest_base)
-        cells = ["-" if cell is None else f"{cell}" for cell in (*row, state.trades)]
-        cells.append(f"{sum(state.liquidated_usd.values()):,.0f}")
-        table.add_row(name, state.book.state, *cells)
-    return table
-
-
-def _print_heatmap(heatmap: Heatmap, asset: str, venue: str, at_us: int) -> None:
-    console = _console(sys.stdout)
-    at = datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    console.print(f"[bold]{asset} {venue or '+'.join(heatmap.venues)}[/] {at}", highlight=False)
-    console.print(
-        f"mark {heatmap.mark:,.10g}, confidence {percent(heatmap.confidence)}, "
-        f"coverage {percent(heatmap.coverage)}, heard {percent(heatmap.heard)} "
-        f"({heatmap.provenance}), level uncertain by {heatmap.scale_low:.2f} to "
-        f"{heatmap.scale_high:.2f} times (80 %)",
-        highlight=False,
-    )
-    if heatmap.missing:
-        console.print(
-            f"[bold red]missing, so unknown and not zero: {', '.join(heatmap.missing)}[/]"
-        )
-    bands = _table("mark moves by", "down to", "longs closed", "up to", "shorts closed")
-    for band in heatmap.at_risk:
-        down, up = heatmap.mark * (1 - band.distance), heatmap.mark * (1 + band.distance)
-        bands.add_row(
-            percent(band.distance), f"{down:,.6g}", dollars(band.long_usd),
-            f"{up:,.6g}", dollars(band.short_usd),
-        )  # fmt: skip
-    peaks = _table("largest clusters", "from", "to", "distance", "USD")
-    sides: tuple[Side, Side] = ("short", "long")
-    for side in sides:
-        found = clusters(heatmap, side, count=CLUSTERS, reach=REACH)
-        for c in sorted(found, key=lambda c: -c.price):
-            away = f"{c.price / heatmap.mark - 1:+.2%}".replace("%", " %")
-            peaks.add_row(f"{side}s", f"{c.low:,.6g}", f"{c.high:,.6g}", away, dollars(c.usd))
-    for table in (bands, peaks):
-        console.print()
-        console.print(table)
-
-
-def _table(*titles: str) -> Table:
-    table = Table(title=None, box=None, pad_edge=False)
-    for i, title in enumerate(titles):
-        table.add_column(title, justify="right" if i else "left")
-    return table
-
-
-def _print_replay(result: app.Replayed) -> None:
-    console = _console(sys.stdout)
-    console.print(_instruments_table(result.pipeline))
-    summary = result.summary
-    console.print(f"digest {summary['digest']}", soft_wrap=True)
-    refused = ", ".join(f"{n} {reason}" for reason, n in summary["decode_errors"].items())
-    console.print(f"{summary['inputs_per_s']:,} inputs/s, refused: {refused or 'nothing'}")
-    journal = summary["journal"]
-    if journal["damages"] or journal["holes"]:
-        console.print(f"[bold red]incomplete journal: {journal}[/]")
-
-
-def _console(stream: TextIO) -> Console:
-    """A console that does not fold a table where nobody set a width."""
-    return Console(file=stream, width=None if stream.isatty() else WIDTH)
-
-
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))  # noqa: T201
 
@@ -465,6 +398,14 @@ def _complain(text: str) -> None:
 def _speed(text: str) -> float | None:
     """``max``, or how many times faster than it was recorded."""
     return None if text == "max" else _factor(text)
+
+
+def _shock(text: str) -> float:
+    """A signed ratio, or a percentage with its sign."""
+    value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    if not 1e-6 <= abs(value) <= 0.3:
+        raise argparse.ArgumentTypeError(f"{text}: a move from -30% to 30%, and not 0")
+    return value
 
 
 def _factor(text: str) -> float:
@@ -531,6 +472,21 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--shard", default="1/1", metavar="I/N")
     check.add_argument("--json", action="store_true")
 
+    _questions(command)
+
+    backtest = commands.add_parser("backtest", help="grade the estimates, without a network")
+    reports = backtest.add_subparsers(required=True, metavar="WHAT")
+    for report in BACKTESTS:
+        sub = reports.add_parser(report.name, help=report.about, description=report.about)
+        report.arguments(sub)
+        sub.set_defaults(command=_backtest, run=report.run)
+
+    command("healthcheck", _healthcheck, "exit 0 when the running daemon is ready")
+    return parser
+
+
+def _questions(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that ask a running daemon."""
     heatmap = command(
         "heatmap", _heatmap, "where leverage would be force-closed, as a table or PNG"
     )
@@ -547,12 +503,19 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--url", metavar="URL", help="the daemon's HTTP address")
     where.add_argument("--redis", metavar="URL", help="read from Redis instead")
 
-    backtest = commands.add_parser("backtest", help="grade the estimates, without a network")
-    reports = backtest.add_subparsers(required=True, metavar="WHAT")
-    for report in BACKTESTS:
-        sub = reports.add_parser(report.name, help=report.about, description=report.about)
-        report.arguments(sub)
-        sub.set_defaults(command=_backtest, run=report.run)
-
-    command("healthcheck", _healthcheck, "exit 0 when the running daemon is ready")
-    return parser
+    stress = command("stress", _stress, "what a move of the price would set off")
+    stress.add_argument("asset", metavar="ASSET", help="such as BTC")
+    stress.add_argument(
+        "--shock",
+        type=_shock,
+        required=True,
+        metavar="R",
+        help="of all books, such as -3%%",
+    )
+    stress.add_argument("--json", action="store_true")
+    where = stress.add_mutually_exclusive_group()
+    where.add_argument("--url", metavar="URL", help="the daemon's HTTP address")
+    where.add_argument("--redis", metavar="URL", help="solve it from what is published in Redis")
+    where.add_argument(
+        "--journal", type=Path, nargs="+", metavar="J", help="solve it at the end of a replay"
+    )
