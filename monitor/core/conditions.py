@@ -148,8 +148,12 @@ class Conditions:
             return fresh[self._source]
         had_one = bool(self._source)
         self._source = next(iter(fresh), "")
+        if not had_one:
+            return fresh.get(self._source)
         # The distance between two venues' marks is no return.
-        return None if had_one or not self._source else fresh[self._source]
+        self._prices.clear()
+        self._low = self._high = 0.0
+        return None
 
     def _observe(self, at: int) -> tuple[float, float]:
         """Let every book be read; USD that takers bought and sold since the last time."""

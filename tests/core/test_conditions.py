@@ -1,0 +1,95 @@
+"""What is measured beside map and books."""
+
+from math import exp, log
+
+import msgspec
+import pytest
+
+from monitor.core.calibration import ThrottleCorrection
+from monitor.core.conditions import Conditions
+from monitor.core.instrument import InstrumentState
+from monitor.events import NS, Funding
+from tests.builders import instrument
+
+START = 1_790_000_040 * NS
+
+
+def states(*venues):
+    return [InstrumentState(instrument(venue=venue)) for venue in venues]
+
+
+def run(made, instruments, seconds, price, *, start=0):
+    """Every instrument's mark once a second; the minutes that ended."""
+    ended = []
+    for second in range(start, start + seconds):
+        at = START + second * NS
+        for state in instruments:
+            found = price(second, state)
+            if found is not None:
+                state.mark, state.mark_at = found, at
+        minute = made.advance(at)
+        if minute is not None:
+            ended.append(minute)
+    return ended
+
+
+def test_a_minute_has_its_own_low_high_and_close():
+    instruments = states("binance")
+    made = Conditions(instruments, ThrottleCorrection())
+    ended = run(made, instruments, 200, lambda s, _: 100.0 + (s % 60))
+    assert [m.at % (60 * NS) for m in ended] == [0] * len(ended)
+    assert len(ended) == 3
+    assert (ended[1].low, ended[1].high) == (100.0, 159.0)
+
+
+def test_another_venues_price_begins_a_new_series_and_makes_no_move():
+    one, other = states("binance", "okx")
+    made = Conditions([one, other], ThrottleCorrection())
+    run(made, [one, other], 400, lambda _, s: 100.0 if s is one else 103.0)
+    assert made.moves("down") == (0.0, 0.0)
+    # The first one falls silent; a minute later the second one's price stands in.
+    run(made, [one, other], 70, lambda _, s: None if s is one else 103.0, start=400)
+    assert made.price() == 103.0
+    assert made.forecast.sigma[1] < 1e-3
+    assert abs(made.returned() or 0.0) < 1e-9 or made.returned() is None
+
+
+def test_moves_are_positive_in_their_direction():
+    instruments = states("binance")
+    made = Conditions(instruments, ThrottleCorrection())
+    run(made, instruments, 400, lambda s, _: 100.0 * exp(-1e-5 * s))
+    down, up = made.moves("down"), made.moves("up")
+    assert down == pytest.approx((6e-4, 3e-3), rel=0.02)
+    assert up == pytest.approx([-x for x in down])
+
+
+def test_interest_is_unknown_while_one_instrument_is_unheard():
+    one, other = states("binance", "okx")
+    made = Conditions([one, other], ThrottleCorrection())
+    one.open_interest_base, one.open_interest_at = 5.0, START
+    assert made.interest(START) is None
+    other.open_interest_base, other.open_interest_at = 7.0, START
+    assert made.interest(START) == 12.0
+    assert made.interest(START + 700 * NS) is None
+
+
+def test_funding_is_weighed_by_open_interest():
+    one, other = states("binance", "okx")
+    made = Conditions([one, other], ThrottleCorrection())
+    for state, usd, rate in ((one, 3e6, 0.0001), (other, 1e6, 0.0005)):
+        state.mark, state.mark_at = 100.0, START
+        state.open_interest_usd = usd
+        state.funding = Funding(state.spec.name, START, rate, 8.0, None)
+    assert made.funding(START) == pytest.approx(0.0002)
+    assert made.funding(START + 3600 * NS) is None
+
+
+def test_states_come_back():
+    instruments = states("binance")
+    made = Conditions(instruments, ThrottleCorrection())
+    run(made, instruments, 600, lambda s, _: 100.0 + 0.01 * (s % 7))
+    other = Conditions(states("binance"), ThrottleCorrection())
+    state = made.state()
+    other.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=type(state)))
+    assert other.volatility.forecast() == made.volatility.forecast()
+    assert log(other.psi("down")) == log(made.psi("down"))

@@ -1,0 +1,226 @@
+"""From curves to the published risk of one direction: monotone, mirrored, finite, honest."""
+
+from math import exp, isfinite
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.core.alerts import AlertRules, Budget
+from monitor.core.calibration import ThrottleCorrection
+from monitor.core.coefficients import MODEL
+from monitor.core.conditions import Conditions
+from monitor.core.curves import DISTANCES
+from monitor.core.instrument import InstrumentState
+from monitor.core.label import Verdict
+from monitor.core.risk import Outlook, Situation
+from monitor.core.supply import Curve
+from monitor.events import NS, Candle, Liquidation
+from tests.builders import instrument
+
+START = 1_790_000_040 * NS
+
+
+def conditions(*, sign=1.0, minutes=10, liquidated=0.0):
+    """An asset whose price wanders by some basis points a second."""
+    state = InstrumentState(instrument())
+    made = Conditions([state], ThrottleCorrection())
+    made.history([Candle(START + (i - 300) * 300 * NS, 99.8, 100.2, 100.0) for i in range(300)])
+    log_price = 0.0
+    for second in range(60 * minutes):
+        at = START + second * NS
+        log_price += sign * 1e-4 * (1 if (second * 7919) % 13 < 6 else -1)
+        state.mark, state.mark_at = 100.0 * exp(log_price), at
+        made.advance(at)
+        if liquidated and second % 10 == 0:
+            side = "long" if sign > 0 else "short"
+            event = Liquidation(
+                state.spec.name, at, side, 1.0, liquidated, 100.0, "fill", None, "all", "x"
+            )
+            made.printed(at, state, event)
+    return made, START + 60 * minutes * NS
+
+
+def depth(usd=20e6, kappa=1.16):
+    """A book that holds `usd` within one percent."""
+    curve = usd * (DISTANCES / 0.01) ** kappa
+    return Curve(curve, reach=0.02, kappa=kappa, age_s=0.0, stale=False)
+
+
+def fuel(usd=60e6, at=0.02, width=0.004):
+    """A cluster of `usd` around a distance."""
+    raw = 1.0 / (1.0 + np.exp(-(DISTANCES - at) / width))
+    return usd * (raw - raw[0])
+
+
+def situation(at, made, **fields):
+    known = {
+        "at": at,
+        "mark": 100.0,
+        "volatility": made.forecast,
+        "depth": depth(),
+        "fuel": fuel(),
+        "level_sd": 0.3,
+        "map_confidence": 0.8,
+        "coverage": 0.95,
+        "quality": 1.0,
+        "contagion": 0.2,
+        "stale": None,
+        "missing": (),
+        "unheard": (),
+        "venue_fuel": (("binance", 1.0),),
+    }
+    return Situation(**(known | fields))
+
+
+def outlook(direction="down"):
+    rules = AlertRules()
+    return Outlook("BTC", direction, model=MODEL, rules=rules, budget=Budget(rules))
+
+
+def judged(direction="down", made=None, at=0, **fields):
+    if made is None:
+        made, at = conditions()
+    return outlook(direction).update(situation(at, made, **fields), made)[0]
+
+
+@pytest.fixture(scope="module")
+def market():
+    return conditions()
+
+
+def probabilities(risk):
+    return [p.ratio for p in risk.probabilities]
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0, 10.0])
+def test_more_fuel_or_less_depth_never_lowers_the_probability(market, scale):
+    made, at = market
+    usual = judged(made=made, at=at)
+    for worse in (
+        judged(made=made, at=at, fuel=fuel(60e6 * scale)),
+        judged(made=made, at=at, depth=depth(20e6 / scale)),
+    ):
+        for p, q in zip(probabilities(usual), probabilities(worse), strict=True):
+            assert q >= p
+        assert worse.score >= usual.score
+        assert worse.mechanism.loop_gain >= usual.mechanism.loop_gain
+        if usual.mechanism.critical_usd is not None:
+            assert worse.mechanism.critical_usd <= usual.mechanism.critical_usd
+
+
+def test_enough_fuel_at_hand_is_critical_and_none_is_calm(market):
+    made, at = market
+    heavy = judged(made=made, at=at, fuel=fuel(400e6, at=0.004, width=0.001))
+    assert heavy.phase == "critical"
+    assert heavy.mechanism.critical_shock < 0.01
+    assert heavy.mechanism.jump.mean > 0.0075
+    assert {r.code for r in heavy.reasons} >= {"probability", "fuel"}
+    light = judged(made=made, at=at, fuel=fuel(1e5, at=0.1))
+    assert light.phase == "calm"
+    assert light.mechanism.critical_shock is None
+
+
+def test_a_mirrored_market_gives_the_mirrored_risk():
+    down, at = conditions(sign=1.0)
+    up, _ = conditions(sign=-1.0)
+    falls, rises = judged("down", down, at), judged("up", up, at)
+    assert probabilities(falls) == pytest.approx(probabilities(rises), rel=1e-9)
+    for name in ("critical_usd", "loop_gain", "supercritical_share", "psi"):
+        ours, theirs = getattr(falls.mechanism, name), getattr(rises.mechanism, name)
+        assert ours == pytest.approx(theirs)
+    assert falls.mechanism.gain_from < 100.0 < rises.mechanism.gain_from
+
+
+@pytest.mark.parametrize("lacking", ["depth", "fuel", "volatility"])
+def test_what_is_not_known_is_unknown_and_not_calm(market, lacking):
+    made, at = market
+    reason = "no order book is believed"
+    risk = judged(made=made, at=at, stale=reason, **{lacking: None})
+    assert risk.mechanism is None
+    assert probabilities(risk) == [None, None, None]
+    assert risk.score is None
+    assert risk.phase == "unknown"
+
+
+def test_a_lost_map_leaves_the_baseline_to_be_shown_beside_nothing(market):
+    made, at = market
+    risk = judged(made=made, at=at, map_confidence=None, coverage=None)
+    assert "coverage unknown" in risk.abstaining
+    assert risk.probabilities[0].baseline is not None
+
+
+def test_low_confidence_abstains_and_does_not_lower_the_score(market):
+    made, at = market
+    sure = judged(made=made, at=at)
+    unsure = judged(made=made, at=at, map_confidence=0.1)
+    assert unsure.score == sure.score
+    assert unsure.abstaining
+    assert not sure.abstaining
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    usd=st.floats(0.0, 1e12),
+    near=st.floats(0.0005, 0.3),
+    book=st.floats(1.0, 1e12),
+    kappa=st.floats(0.6, 2.0),
+    level=st.floats(0.0, 2.0),
+)
+def test_nothing_published_is_ever_nan_or_infinite(usd, near, book, kappa, level):
+    made, at = MARKET
+    made_fuel, made_depth = fuel(usd, at=near), depth(book, kappa)
+    risk = judged(made=made, at=at, fuel=made_fuel, depth=made_depth, level_sd=level)
+
+    def numbers(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            return [n for item in value for n in numbers(item)]
+        return [value] if isinstance(value, float) else []
+
+    found = numbers(msgspec.to_builtins(risk))
+    assert all(isfinite(x) for x in found)
+    assert all(p is None or 0.0 <= p <= 1.0 for p in probabilities(risk))
+    assert not any("nan" in r.text or "None" in r.text for r in risk.reasons)
+
+
+MARKET = conditions()
+
+
+def test_longer_horizons_are_never_less_likely(market):
+    made, at = market
+    p = probabilities(judged(made=made, at=at))
+    assert p == sorted(p)
+
+
+def test_forecasts_are_registered_before_and_graded_after(market):
+    made, at = market
+    one = outlook()
+    one.update(situation(at, made), made)
+    registered = one.register(at)
+    assert [f.horizon_s for f in registered] == [300, 900, 3600]
+    minute = 60 * NS
+    graded = []
+    for n in range(1, 90):
+        end = at + n * minute
+        one.minute(end)
+        one.judged(Verdict(end, "down", (1, 2) if n == 3 else ()))
+        graded += one.mature(end)
+    assert [(v.horizon_s, v.outcome) for v in graded] == [(300, True), (900, True), (3600, True)]
+
+
+def test_an_outlook_comes_back_from_its_state(market):
+    made, at = market
+    one, other = outlook(), outlook()
+    one.update(situation(at, made, fuel=fuel(400e6, at=0.004, width=0.001)), made)
+    one.register(at)
+    other.restore(
+        msgspec.msgpack.decode(msgspec.msgpack.encode(one.state()), type=type(one.state()))
+    )
+    calm = situation(at + NS, made, fuel=fuel(1e5, at=0.1))
+    ours, theirs = one.update(calm, made)[0], other.update(calm, made)[0]
+    assert ours == theirs
+    assert theirs.phase == "critical", "a phase does not end because the process did"
