@@ -11,7 +11,7 @@ they take the two curves that meet in one. Not-a-number in an array they return 
 point lies within the grid; `Critical` and `Severity`, which are published, say None instead.
 """
 
-from math import ceil, expm1, isfinite, isnan, log, log1p
+from math import ceil, expm1, isfinite, isnan, log1p
 from typing import Final
 
 import numpy as np
@@ -312,43 +312,6 @@ def _requote(depth: Floats, fuel: Floats, load: Floats, run: int) -> Floats:
 
 def _at(curve: Floats, distances: Floats) -> Floats:
     return np.interp(distances, DISTANCES, curve)
-
-
-# ---------------------------------------------------------------------------- how it depends
-
-
-class Elasticities(Struct, frozen=True):
-    """Change of ln(critical USD) per change of ln(parameter); None without a critical point.
-
-    None also where the price runs by itself already, or the point vanishes within the difference.
-    """
-
-    survival: float | None
-    psi: float | None
-    mass: float | None
-
-
-def elasticities(
-    depth: Floats,
-    fuel: Floats,
-    *,
-    survival: float,
-    scale: float = 1.0,
-    psi: float,
-    beta: float = 1.0,
-    run: float = RUN,
-) -> Elasticities:
-    """How the critical sale answers to depth, follow-on flow and mass (model.md D; 1 % steps)."""
-    step = 1.01
-    pushed = marked(checked(fuel, "fuel"), beta)
-    load = loads(np.array([survival]), np.array([scale]), psi) * np.array([1.0 / step, step])
-    _, surplus, *_ = _folds(checked(depth, "depth"), pushed, load, _bins(run))
-    lighter, heavier = surplus.tolist()
-    if not (lighter > 0.0 and heavier > 0.0):
-        return Elasticities(None, None, None)
-    # The sale is W times a function of psi s / W.
-    slope = log(heavier / lighter) / (2.0 * log(step))
-    return Elasticities(survival=1.0 - slope, psi=slope, mass=slope)
 
 
 class Severity(Struct, frozen=True):

@@ -4,7 +4,7 @@
 them into probabilities, phases and reasons, and has its own forecasts graded.
 """
 
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,6 @@ from monitor.core.cascade import (
     Folds,
     as_distance,
     as_ratio,
-    elasticities,
     gain_window,
     severity,
     solve,
@@ -53,6 +52,9 @@ TIER: Final[Tier] = 1
 SCALE_NODES: Final = (-sqrt(3.0), 0.0, sqrt(3.0))
 SCALE_WEIGHTS: Final[Floats] = np.array([1.0, 4.0, 1.0]) / 6.0
 """Gauss-Hermite over the level of the map, which is lognormal."""
+
+MIDDLE_W: Final = 1
+"""Index of the median node of survival."""
 
 USUAL_W: Final = 0.5
 """Survival at which one number has to stand for all: the median of the nodes (A7)."""
@@ -97,10 +99,14 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 
 class Chain(Struct, frozen=True):
-    """The mechanism as solved: critical points, chance of reaching them, and what follows."""
+    """The mechanism as solved: critical points, chance of reaching them, and what follows.
+
+    `critical` has the median critical move, sale and landing; None where most nodes have none.
+    """
 
     folds: Folds
     weights: Floats
+    critical: tuple[float, float, float | None] | None
     reached: PerHorizon
     fuel_ratio: float | None
     psi: float
@@ -258,8 +264,8 @@ class Outlook:
         )
         weights = shares[:, None] * SCALE_WEIGHTS
         reached = structural(
-            np.nan_to_num(folds.requote_distance, nan=np.inf).ravel(),
-            np.nan_to_num(folds.critical_usd, nan=np.inf).ravel(),
+            _or_never(folds.requote_distance),
+            _or_never(folds.critical_usd),
             weights.ravel(),
             sigma=np.array(volatility.sigma[1:]),
             tau=_TAU,
@@ -272,7 +278,8 @@ class Outlook:
         fuel, depth = _at(now.fuel, reach), USUAL_W * _at(now.depth.usd, reach)
         p = reached.tolist()
         ratio = fuel / depth if depth > 0.0 else None
-        return Chain(folds, weights, (p[0], p[1], p[2]), ratio, psi)
+        critical = _critical(folds, weights, d)
+        return Chain(folds, weights, critical, (p[0], p[1], p[2]), ratio, psi)
 
     def psi(self, conditions: Conditions) -> float:
         """Flow that hits the book for each forced dollar, what is refilled meanwhile taken off."""
@@ -321,7 +328,7 @@ class Outlook:
         reach = None if normal is None else max(0.01, as_ratio(2.0 * normal, d))
         away = 0.0 if reach is None else as_distance(reach, d)
         known = {h: p for h, p in zip(HORIZONS_S, said.published, strict=True) if p is not None}
-        found = None if chain is None else _critical(chain, d)
+        found = None if chain is None else chain.critical
         return Evidence(
             at=at,
             asset=self._asset,
@@ -370,9 +377,9 @@ class Outlook:
         if chain is None or now.depth is None or now.fuel is None or now.mark is None:
             return None
         d, folds = self._direction, chain.folds
-        found = _critical(chain, d)
+        found = chain.critical
         bad = severity(folds, chain.weights, d)
-        bends = elasticities(now.depth.usd, now.fuel, survival=USUAL_W, psi=chain.psi)
+        slope = _slope(folds, now.level_sd)
         near, far = _stretch(now.mark, folds, d)
         return Mechanism(
             critical_shock=None if found is None else found[0],
@@ -388,8 +395,8 @@ class Outlook:
             jump=None if bad.jump_ratio is None else Range(*bad.jump_ratio),
             liquidated_usd=None if bad.liquidated_usd is None else Range(*bad.liquidated_usd),
             psi=chain.psi,
-            elasticity_depth=bends.survival,
-            elasticity_fuel=bends.mass,
+            elasticity_depth=None if slope is None else 1.0 - slope,
+            elasticity_fuel=slope,
         )
 
     # ------------------------------------------------------------------------------- grading
@@ -477,11 +484,25 @@ def _published(
     return tuple(found)
 
 
-def _critical(chain: Chain, direction: Direction) -> tuple[float, float, float | None] | None:
-    """Median critical move, sale and landing over the nodes; None where most have none."""
-    folds = chain.folds
-    order = np.argsort(np.nan_to_num(folds.critical_distance, nan=np.inf).ravel(), kind="stable")
-    below = chain.weights.ravel()[order].cumsum()
+def _or_never(values: Floats) -> Floats:
+    """The nodes in one row; what does not happen at any size needs an infinite one."""
+    row = values.ravel()
+    return np.where(np.isnan(row), np.inf, row)
+
+
+def _slope(folds: Folds, level_sd: float) -> float | None:
+    """Change of ln(critical USD) per ln(fuel), over what is uncertain in the map's level."""
+    low, *_, high = folds.critical_usd[MIDDLE_W].tolist()
+    if not (low > 0.0 and high > 0.0 and level_sd > 0.0):
+        return None
+    return log(high / low) / ((SCALE_NODES[-1] - SCALE_NODES[0]) * level_sd)
+
+
+def _critical(
+    folds: Folds, weights: Floats, direction: Direction
+) -> tuple[float, float, float | None] | None:
+    order = np.argsort(_or_never(folds.critical_distance), kind="stable")
+    below = weights.ravel()[order].cumsum()
     middle = order[min(int(below.searchsorted(0.5 * below[-1])), len(order) - 1)]
     row, column = divmod(int(middle), folds.critical_distance.shape[1])
     node = folds.node(row, column, direction)

@@ -12,7 +12,6 @@ from monitor.core.cascade import (
     RUN,
     as_distance,
     as_ratio,
-    elasticities,
     gain_window,
     loop_gain,
     severity,
@@ -262,7 +261,6 @@ def test_whatever_the_curves_nothing_published_is_infinite_or_not_a_number(
                 assert node.jump_ratio >= as_ratio(RUN, direction) - 1e-9
                 assert node.shock_usd >= 0
     assert finite(severity(found, np.full((2, 2), 0.25), direction))
-    assert finite(elasticities(depth, fuel, survival=survival, psi=1.5, beta=beta))
     assert finite(impact(depth, MILLION, daily_volatility=0.03, daily_volume_usd=1e9))
 
 
@@ -326,16 +324,6 @@ def test_the_liquidated_amount_counts_the_scale_of_the_map_but_not_what_follows(
     plain, followed = fold(depth, fuel, scale=1.5), fold(depth, 1.5 * fuel)
     assert plain.liquidated_usd == pytest.approx(followed.liquidated_usd)
     assert fold(depth, fuel, psi=1.5).liquidated_usd[0, 0] < 60 * MILLION
-
-
-def test_elasticities_agree_with_the_envelope_theorem():
-    depth, fuel = book(), cluster(60 * MILLION, at=2.5, width=0.4)
-    found = fold(depth, fuel, psi=1.5)
-    burnt = 1.5 * np.interp(found.critical_distance[0, 0], DISTANCES, fuel)
-    result = elasticities(depth, fuel, survival=1.0, psi=1.5)
-    assert result.mass == pytest.approx(-burnt / found.critical_usd[0, 0], rel=0.02)
-    assert result.survival == pytest.approx(1 - result.psi)
-    assert elasticities(depth, 0 * fuel, survival=1.0, psi=1.5).mass is None
 
 
 def test_severity_counts_only_nodes_with_a_critical_point_and_marks_lower_bounds():

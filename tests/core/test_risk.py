@@ -225,3 +225,12 @@ def test_an_outlook_comes_back_from_its_state(market):
     ours, theirs = one.update(calm, made)[0], other.update(calm, made)[0]
     assert ours == theirs
     assert theirs.phase == "critical", "a phase does not end because the process did"
+
+
+def test_elasticities_follow_from_the_spread_of_the_map(market):
+    made, at = market
+    m = judged(made=made, at=at, fuel=fuel(400e6, at=0.02, width=0.002), level_sd=0.05).mechanism
+    # Less flow suffices with more fuel; depth works the other way, and harder.
+    assert m.elasticity_fuel < 0.0
+    assert m.elasticity_depth == pytest.approx(1.0 - m.elasticity_fuel)
+    assert judged(made=made, at=at, fuel=fuel(1e5, at=0.1)).mechanism.elasticity_fuel is None
