@@ -23,7 +23,7 @@ Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 
 ENVIRONMENT_PREFIX = "CASCADE_"
 
-TEXT_KEYS = frozenset({"username", "password", "secret"})
+TEXT_KEYS = frozenset({"username", "password", "secret", "token"})
 """Settings whose variable is taken literally: a password of digits is no number."""
 
 _S = TypeVar("_S", bound=Struct)
@@ -54,6 +54,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     publish_interval_ms: Milliseconds
     venue_interval_ms: Milliseconds
     heatmap_row_interval_ms: Milliseconds
+    prior: Literal["published", "simulated"]
     status_interval_ms: Milliseconds
 
 
@@ -123,6 +124,8 @@ class HttpConfig(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool
     host: str
     port: Port
+    allowed_hosts: list[str]
+    token: str
     ready_lag_s: Seconds
     ready_grace_s: Seconds
 

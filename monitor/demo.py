@@ -7,6 +7,7 @@ from a live run: at a speed other than 1 the daemon's time runs as fast as the m
 
 import asyncio
 import multiprocessing
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,21 +63,32 @@ async def run(
         RuntimeError: the simulated venues did not start.
     """
     print(f"Populating the simulated market ({name}, seed {seed}) ...", file=sys.stderr)  # noqa: T201
+    settings = _own(config)
+    # What an earlier demo left there is of another market.
+    shutil.rmtree(Path(settings.state_directory) / "redis", ignore_errors=True)
     with _venues(name, seed, speed) as stage:
         print(f"Scenario {name}: {scenario(name, seed).about}", file=sys.stderr)  # noqa: T201
         await app.run(
-            _at(config, stage),
+            _at(settings, stage),
             specifications,
             app.Shard(),
             now=_clock(stage, speed),
             speed=speed,
             duration_s=duration_s,
+            resume=False,
             on_stop=on_stop,
         )
 
 
+def _own(config: Config) -> Config:
+    """The configuration with a state directory, and a belief of the map, of the demo's own."""
+    state = str(Path(config.state_directory) / "demo")
+    engine = msgspec.structs.replace(config.engine, prior="simulated")
+    return msgspec.structs.replace(config, state_directory=state, engine=engine)
+
+
 def _at(config: Config, stage: Stage) -> Config:
-    """The configuration with the simulated venues' addresses and a state directory of its own."""
+    """The configuration with the simulated venues' addresses."""
     venues = {
         name: msgspec.structs.replace(
             venue, enabled=True, ws_url=stage.urls[name][0], http_url=stage.urls[name][1]
@@ -84,8 +96,7 @@ def _at(config: Config, stage: Stage) -> Config:
         for name, venue in config.venues.items()
         if name in stage.urls
     }
-    state = str(Path(config.state_directory) / "demo")
-    return msgspec.structs.replace(config, venues=venues, state_directory=state)
+    return msgspec.structs.replace(config, venues=venues)
 
 
 def _clock(stage: Stage, speed: float) -> Callable[[], int]:

@@ -266,6 +266,17 @@ class Candles(Struct, frozen=True):
     rows: list[Candle]
 
 
+class InterestHistory(Struct, frozen=True):
+    """Recent open interest, told once a start.
+
+    `rows` are the end of a period (ns) and one-sided open interest in base units as it stood
+    then, oldest first and some five minutes apart.
+    """
+
+    instrument: str
+    rows: list[tuple[int, float]]
+
+
 class Silence(Struct, frozen=True, gc=False):
     """A stream that must not be quiet has been; `since` is None when it is heard again."""
 
@@ -295,6 +306,7 @@ Market: TypeAlias = (
     | Funding
     | OpenInterest
     | Candles
+    | InterestHistory
     | Silence
     | Rejected
 )
@@ -517,6 +529,133 @@ class Mechanism(Struct, frozen=True, kw_only=True):
     elasticity_fuel: float | None
 
 
+class StressPoint(Struct, frozen=True, gc=False):
+    """Where it ends when all books move by `shock` while `survival` of their depth is left.
+
+    `landing_ratio` is from the mark; None where that is farther than can be seen, and
+    `liquidated_usd` is a lower bound then.
+    """
+
+    shock: float
+    survival: float
+    landing_ratio: float | None
+    liquidated_usd: float
+
+
+class DirectionQuantities(Struct, frozen=True, kw_only=True):
+    """Measured quantities of one direction, taken every few seconds. None is unknown.
+
+    docs/quantities.md says how each is formed; names are those of the metrics.
+
+    Attributes:
+        forced_flow_share_ratio: printed forced closes over taker volume the same way, 5 minutes.
+        liquidation_distance_ratio: within which this share of what can be liquidated stands.
+        effective_leverage_ratio: mean leverage of standing positions, by USD.
+        margin_call_velocity_usd_per_second: what the last minute's move brought within 1 %.
+        liquidity_exhaustion_seconds: until the depth within 1 % is used up at the present rate;
+            None also where nothing drains it.
+        book_gap_ratio: share of the steps within 1 % in which nobody quotes, mean of the books.
+        slippage_ratio: of an order of so many USD over all books; None where they do not hold it.
+        impact_square_root_ratio: the same by the square-root law.
+        impact_disagreement: whether the two contradict each other for the largest of the orders.
+        uncovered_liquidation_usd: what stands between the marks and the prices traded.
+        stress: what shocks would set off.
+        tail_ratio: chance of reaching the critical move over that by a normal distribution.
+        insurance_shortfall_usd: what funds would lose after a sale that moves a worn book by 5 %.
+        post_sweep_reversion_ratio: share of a sweep's move that has come back 15 minutes later.
+        liquidity_withdrawal_ratio: -1 to 1, how far makers avoid the largest cluster.
+        cluster_approach_ratio: share of taker flow towards a near cluster, less that otherwise.
+        engine_backlog_usd: swept and not yet printed, fading over a minute.
+        engine_throughput_usd_per_second: of the fast bursts of forced closes.
+        depeg_liquidated_usd: closed at once if margin lost so much of its value, were all of it
+            in the fallen collateral: an upper bound.
+        contagion_export_ratio, contagion_import_ratio: what its moves do to the other assets, and
+            theirs to it.
+    """
+
+    forced_flow_share_ratio: float | None = None
+    liquidation_distance_ratio: dict[str, float] = {}
+    effective_leverage_ratio: float | None = None
+    margin_call_velocity_usd_per_second: float | None = None
+    liquidity_exhaustion_seconds: float | None = None
+    book_gap_ratio: float | None = None
+    slippage_ratio: dict[str, float | None] = {}
+    impact_square_root_ratio: dict[str, float | None] = {}
+    impact_disagreement: bool | None = None
+    uncovered_liquidation_usd: float | None = None
+    stress: list[StressPoint] = []
+    tail_ratio: float | None = None
+    insurance_shortfall_usd: float | None = None
+    post_sweep_reversion_ratio: float | None = None
+    liquidity_withdrawal_ratio: float | None = None
+    cluster_approach_ratio: float | None = None
+    engine_backlog_usd: float | None = None
+    engine_throughput_usd_per_second: float | None = None
+    depeg_liquidated_usd: dict[str, float] = {}
+    contagion_export_ratio: float | None = None
+    contagion_import_ratio: float | None = None
+
+
+class Quantities(Struct, frozen=True, kw_only=True):
+    """Measured quantities of an asset, taken every few seconds. None is unknown.
+
+    Attributes:
+        taker_imbalance_usd: what takers bought less what they sold in the last minute.
+        entry_concentration_ratio: Herfindahl index of the entry prices of standing positions, in
+            bins of 25 bp; 1 if all entered at one price.
+        depth_dispersion_ratio: coefficient of variation of the venues' depth within 1 %.
+        depth_commonality_ratio: share of the first principal component in its changes.
+        venue_price_gap_ratio: largest distance of a venue's mark from their median.
+        mark_index_gap_ratio: largest distance of a mark from its index.
+        mark_lag_seconds: by which a venue's mark follows its trades, the largest.
+        jump_intensity_per_hour: expected jumps of the price, both ways.
+        downside_share_ratio: of falling returns in the variance of the last hour.
+        funding_zscore, open_interest_zscore: against the last 30 days.
+        liquidation_efficiency_ratio: what the margin left was worth at the fill; 1 without
+            slippage, below 0 the fund pays.
+        liquidation_slicing_ratio: prints per forced close; `first_slice_ratio` is the share of
+            the first of them.
+        cross_margin_coupling_ratio: liquidated together with any other asset, over chance.
+        liquidation_correlation_ratio: the same with each other asset.
+        stress_beta_ratio: its move per move of another, while the other is violent.
+        return_commonality_ratio: share of the first principal component in all assets' returns.
+        feed_stuck: instruments whose book or mark repeats itself while trades go on.
+        stablecoin_deviation_ratio: what a dollar stablecoin is worth less than a dollar, from
+            prices quoted in either.
+        regime_turbulent_ratio: probability of the unquiet one of two states.
+        maintenance_margin_ratio: of the smallest positions, by venue.
+        liquidation_fee_ratio: by venue, where it says.
+        risk_limit_changes: how often margin tiers in use were replaced, since the start.
+        adl_events: auto-deleveragings since the start, of venues whose transfers are heard.
+    """
+
+    taker_imbalance_usd: float | None = None
+    entry_concentration_ratio: float | None = None
+    depth_dispersion_ratio: float | None = None
+    depth_commonality_ratio: float | None = None
+    venue_price_gap_ratio: float | None = None
+    mark_index_gap_ratio: float | None = None
+    mark_lag_seconds: float | None = None
+    jump_intensity_per_hour: float | None = None
+    downside_share_ratio: float | None = None
+    funding_zscore: float | None = None
+    open_interest_zscore: float | None = None
+    liquidation_efficiency_ratio: float | None = None
+    liquidation_slicing_ratio: float | None = None
+    first_slice_ratio: float | None = None
+    cross_margin_coupling_ratio: float | None = None
+    liquidation_correlation_ratio: dict[str, float] = {}
+    stress_beta_ratio: dict[str, float] = {}
+    return_commonality_ratio: float | None = None
+    feed_stuck: int | None = None
+    stablecoin_deviation_ratio: float | None = None
+    regime_turbulent_ratio: float | None = None
+    maintenance_margin_ratio: dict[str, float] = {}
+    liquidation_fee_ratio: dict[str, float] = {}
+    risk_limit_changes: int = 0
+    adl_events: dict[str, int] = {}
+
+
 class DirectionRisk(Struct, frozen=True, kw_only=True):
     """Risk of an asset in one direction. None is unknown, never zero.
 
@@ -531,6 +670,7 @@ class DirectionRisk(Struct, frozen=True, kw_only=True):
             `depth_usd` lie within it.
         components: what the score is made of, 0 to 1 each (model.md A12).
         printed_usd: forced closes in the last minute, corrected for throttled feeds.
+        quantities: what else is measured; None before the first taking.
     """
 
     direction: Direction
@@ -552,6 +692,7 @@ class DirectionRisk(Struct, frozen=True, kw_only=True):
     components: dict[str, float | None]
     printed_usd: float | None
     reasons: list[Reason]
+    quantities: DirectionQuantities | None = None
 
 
 class Risk(Struct, frozen=True, kw_only=True):
@@ -565,6 +706,7 @@ class Risk(Struct, frozen=True, kw_only=True):
         contagion: spectral radius of what assets do to each other.
         missing: instruments that are not heard, and `faults` what is wrong, in words.
         model: version of the coefficients.
+        quantities: what else is measured; None before the first taking.
     """
 
     mark: float | None
@@ -578,6 +720,7 @@ class Risk(Struct, frozen=True, kw_only=True):
     faults: list[str]
     model: str
     directions: list[DirectionRisk]
+    quantities: Quantities | None = None
 
 
 class Alert(Struct, frozen=True, kw_only=True):

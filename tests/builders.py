@@ -7,13 +7,16 @@ import msgspec
 
 from monitor.config import Config, EngineConfig, PipelineConfig, VenueConfig, merge, parse_toml
 from monitor.events import (
+    DirectionQuantities,
     DirectionRisk,
     Instrument,
     Mechanism,
     Probability,
+    Quantities,
     Range,
     Reason,
     Risk,
+    StressPoint,
 )
 
 SHIPPED = "config/monitor.toml"
@@ -50,6 +53,7 @@ def engine_config(**fields: int) -> EngineConfig:
         "publish_interval_ms": 1000,
         "venue_interval_ms": 5000,
         "heatmap_row_interval_ms": 10_000,
+        "prior": "published",
         "status_interval_ms": 5000,
     }
     return EngineConfig(**(defaults | fields))
@@ -61,6 +65,70 @@ def pipeline_config(**venues: VenueConfig) -> PipelineConfig:
         engine_config(),
         [instrument(), instrument("ETHUSDT", asset="ETH", tick=0.01)],
     )
+
+
+def direction_quantities(**fields: Any) -> DirectionQuantities:
+    """Quantities of a direction in which everything is known."""
+    known: dict[str, Any] = {
+        "forced_flow_share_ratio": 0.08,
+        "liquidation_distance_ratio": {"0.1": 0.02, "0.5": 0.09},
+        "effective_leverage_ratio": 11.0,
+        "margin_call_velocity_usd_per_second": 40e3,
+        "liquidity_exhaustion_seconds": 95.0,
+        "book_gap_ratio": 0.05,
+        "slippage_ratio": {"1000000": 0.0004, "10000000": 0.003},
+        "impact_square_root_ratio": {"1000000": 0.0005, "10000000": 0.0015},
+        "impact_disagreement": False,
+        "uncovered_liquidation_usd": 2e5,
+        "stress": [
+            StressPoint(shock, survival, shock / survival, 1e9 * shock)
+            for shock in (0.01, 0.03, 0.05, 0.1)
+            for survival in (0.5, 0.25, 0.08)
+        ],
+        "tail_ratio": 12.0,
+        "insurance_shortfall_usd": 3e6,
+        "post_sweep_reversion_ratio": 0.2,
+        "liquidity_withdrawal_ratio": 0.1,
+        "cluster_approach_ratio": 0.03,
+        "engine_backlog_usd": 1e6,
+        "engine_throughput_usd_per_second": 2e6,
+        "depeg_liquidated_usd": {"0.02": 1e5, "0.1": 3e7},
+        "contagion_export_ratio": 0.3,
+        "contagion_import_ratio": 0.2,
+    }
+    return DirectionQuantities(**(known | fields))
+
+
+def quantities(**fields: Any) -> Quantities:
+    """Quantities of an asset of which everything is known."""
+    known: dict[str, Any] = {
+        "taker_imbalance_usd": -3e6,
+        "entry_concentration_ratio": 0.02,
+        "depth_dispersion_ratio": 0.8,
+        "depth_commonality_ratio": 0.6,
+        "venue_price_gap_ratio": 0.0003,
+        "mark_index_gap_ratio": 0.0004,
+        "mark_lag_seconds": 1.0,
+        "jump_intensity_per_hour": 0.1,
+        "downside_share_ratio": 0.55,
+        "funding_zscore": 1.2,
+        "open_interest_zscore": 0.7,
+        "liquidation_efficiency_ratio": 0.9,
+        "liquidation_slicing_ratio": 1.6,
+        "first_slice_ratio": 0.8,
+        "cross_margin_coupling_ratio": 1.9,
+        "liquidation_correlation_ratio": {"ETH": 2.1},
+        "stress_beta_ratio": {"ETH": 0.8},
+        "return_commonality_ratio": 0.7,
+        "feed_stuck": 0,
+        "stablecoin_deviation_ratio": 0.0002,
+        "regime_turbulent_ratio": 0.15,
+        "maintenance_margin_ratio": {"binance": 0.004},
+        "liquidation_fee_ratio": {"binance": 0.0125},
+        "risk_limit_changes": 0,
+        "adl_events": {"binance": 0},
+    }
+    return Quantities(**(known | fields))
 
 
 def direction_risk(direction: str = "down", **fields: Any) -> DirectionRisk:
@@ -118,6 +186,7 @@ def direction_risk(direction: str = "down", **fields: Any) -> DirectionRisk:
         ),
         "printed_usd": 1.5e6,
         "reasons": [Reason("fuel", "$212 M of longs liquidate within 1.8 %", 0.6)],
+        "quantities": direction_quantities(),
     }
     return DirectionRisk(**(known | fields))
 
@@ -136,5 +205,6 @@ def risk(**fields: Any) -> Risk:
         "faults": [],
         "model": "test",
         "directions": [direction_risk("down"), direction_risk("up", phase="calm", score=0.1)],
+        "quantities": quantities(),
     }
     return Risk(**(known | fields))

@@ -5,16 +5,13 @@ whose positions are public. Baselines get the same knowledge: the climatology is
 
     python -m monitor.backtest.fitted --seeds 0-9
 
-prints a new `simulated.json`, which this module reads.
+prints the fields of a new `monitor.core.priors.SIMULATED`.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import resources
-from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +20,7 @@ from monitor.core.calibration import CLIMATOLOGY_STEP, DEFAULT_PRIOR, Prior
 from monitor.core.grid import STEP, bin_of, mirrored
 from monitor.core.heatmap import Map, Parameters
 from monitor.core.pooling import BUCKET
+from monitor.core.priors import SIMULATED
 
 Floats = NDArray[np.float64]
 
@@ -47,8 +45,8 @@ def fit(tapes: Sequence[Tape], parameters: Parameters) -> Prior:
     nearer = np.zeros((2, _CLIMATOLOGY))
     for tape in tapes:
         maps = [Map(i, prior=start, parameters=parameters) for i in tape.instruments]
-        for m, candles in zip(maps, tape.candles, strict=True):
-            m.history(candles)
+        for m, candles, interests in zip(maps, tape.candles, tape.interests, strict=True):
+            m.history(candles, interests)
         for truth in _heard(tape, maps):
             for i, m in enumerate(maps):
                 for side in (0, 1):
@@ -119,14 +117,6 @@ def _mixture(exposure: Floats, true: Floats) -> Floats:
     return theta
 
 
-_FILE: Final = resources.files("monitor.backtest") / "simulated.json"
-_READ: Final = msgspec.json.decode(_FILE.read_bytes(), type=tuple[Prior, Parameters])
-SIMULATED: Final = _READ[0]
-"""Prior fitted on training seeds 0-9 of both variants."""
-SIMULATED_PARAMETERS: Final = _READ[1]
-"""Parameters chosen on the same seeds."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fit on fresh runs and print the file."""
     parser = argparse.ArgumentParser(description="Fit the simulated market's prior.")
@@ -135,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     tapes = [record(s, variant=v, minutes=16) for v in ("first", "second") for s in seeds]
-    both = (fit(tapes, SIMULATED_PARAMETERS), SIMULATED_PARAMETERS)
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(both), indent=1).decode() + "\n")
+    prior = fit(tapes, SIMULATED.parameters)
+    for name in prior.__struct_fields__:
+        sys.stdout.write(f"{name}={getattr(prior, name)!r},\n")
     return 0
 
 

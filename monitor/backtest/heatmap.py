@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backtest.command import Command, progress, seeds
-from monitor.backtest.fitted import SIMULATED, SIMULATED_PARAMETERS
 from monitor.backtest.page import page
 from monitor.backtest.tape import FIRST_S, PRINTS, Tape, Truth, hear, record
 from monitor.core.calibration import DEFAULT_PRIOR, Prior, ThrottleCorrection, Weights
@@ -38,6 +37,7 @@ from monitor.core.grid import STEP
 from monitor.core.heatmap import Map, Parameters
 from monitor.core.margin import MarginTable, distances
 from monitor.core.pooling import BUCKET, Estimate, pooled, published
+from monitor.core.priors import SIMULATED
 from monitor.events import NS, Heatmap
 from monitor.sim.parameters import Variant
 
@@ -81,8 +81,8 @@ def play(
         Map(i, prior=prior, parameters=parameters, correction=correction, pool=shared)
         for i in tape.instruments
     ]
-    for m, candles in zip(maps, tape.candles, strict=True):
-        m.history(candles)
+    for m, candles, interests in zip(maps, tape.candles, tape.interests, strict=True):
+        m.history(candles, interests)
     due = [t.at for t in tape.truths]
     graded: list[list[Estimate]] = []
     kinds = [PRINTS[i.venue] for i in tape.instruments]
@@ -430,8 +430,8 @@ def report(
     *,
     variants: Sequence[Variant] = ("first", "second"),
     minutes: int = 90,
-    prior: Prior = SIMULATED,
-    parameters: Parameters = SIMULATED_PARAMETERS,
+    prior: Prior = SIMULATED.prior,
+    parameters: Parameters = SIMULATED.parameters,
     tapes: Callable[[int, Variant], Tape] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Recorded once, replayed into as many maps as one likes. What is public: every trade, marks once a
 second, open interest every five seconds and two seconds late, liquidation prints as each venue
 gives them (Binance and OKX the largest of a second, Bybit all, Hyperliquid none), five-minute
-candles of the past, the venues' margin tables.
+candles and open interest of the past (Hyperliquid has no such open interest), the venues' margin
+tables.
 """
 
 from collections import deque
@@ -39,6 +40,8 @@ PRINTS: Final[dict[str, Completeness | None]] = {
     "hyperliquid": None,
 }
 CANDLE_NS: Final = 300 * NS
+INTERESTS: Final = {"binance": 500, "bybit": 200, "okx": 100, "hyperliquid": 0}
+"""Five-minute readings of open interest that a venue gives at once."""
 
 
 class Truth(Struct, frozen=True):
@@ -86,6 +89,7 @@ class Tape(Struct, frozen=True):
     asset: str
     instruments: list[Instrument]
     candles: list[list[Candle]]
+    interests: list[list[tuple[int, float]]]
     seconds: list[Second]
     forced: list[Print]
     truths: list[Truth]
@@ -137,6 +141,7 @@ def record(seed: int, *, variant: Variant = "first", minutes: int = MINUTES) -> 
     market = Market(setting(seed), seed=seed, variant=variant, assets=(asset,))
     start = market.at
     candles = [_candles(market, v.name, asset.name, start) for v in VENUES]
+    interests = [past_interests(market, v.name, asset.name) for v in VENUES]
     late: deque[list[float]] = deque(maxlen=INTEREST_LAG_S + 1)
     seconds: list[Second] = []
     forced: list[Print] = []
@@ -170,7 +175,7 @@ def record(seed: int, *, variant: Variant = "first", minutes: int = MINUTES) -> 
         if second >= FIRST_S and second % EVERY_S == 0:
             truths.append(_truth(market, asset.name))
     instruments = [instrument_of(v, asset.name) for v in VENUES]
-    return Tape(seed, variant, asset.name, instruments, candles, seconds, forced, truths)
+    return Tape(seed, variant, asset.name, instruments, candles, interests, seconds, forced, truths)
 
 
 _SIDES: Final[tuple[Side, Side]] = ("long", "short")
@@ -202,6 +207,14 @@ def _candles(market: Market, venue: str, asset: str, start: int) -> list[Candle]
         at = start - (len(price) - 1 - i) * CANDLE_NS
         found.append(Candle(at, two[0], two[1], float(price[i])))
     return found
+
+
+def past_interests(market: Market, venue: str, asset: str) -> list[tuple[int, float]]:
+    """Past open interest in base units as far as the venue shows it in one answer."""
+    lot = market.contract(venue, asset).lot_base
+    most = INTERESTS[venue]
+    rows = market.past_interest(venue, asset)
+    return [(at, lots * lot) for at, lots in rows[len(rows) - min(most, len(rows)) :]]
 
 
 def _truth(market: Market, asset: str) -> Truth:

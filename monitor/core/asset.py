@@ -4,15 +4,16 @@ Responsible for what is true of the asset as a whole; `instrument` knows each pa
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from monitor.core.alerts import AlertRules, Budget, BudgetState, Fault, Quality, QualityState
-from monitor.core.calibration import DEFAULT_PRIOR, ThrottleCorrection, Weights
+from monitor.core.calibration import ThrottleCorrection, Weights
 from monitor.core.coefficients import MODEL
+from monitor.core.commonality import ALONE, Neighbourhood
 from monitor.core.conditions import DIRECTIONS, SIDE_OF, Conditions, ConditionsState
 from monitor.core.curves import STEP, Floats
 from monitor.core.heatmap import Map
@@ -21,6 +22,8 @@ from monitor.core.label import Labeller, LabellerState
 from monitor.core.liquidity import LiquidityState
 from monitor.core.past import VOLATILITY_HORIZONS_S
 from monitor.core.pooling import Estimate, fuel, pooled
+from monitor.core.priors import PUBLISHED, Belief
+from monitor.core.quantities import Present, Quantifier
 from monitor.core.reasons import Unheard
 from monitor.core.risk import USUAL_W, Outlook, OutlookState, Situation
 from monitor.core.saved import StateError, packed, unpacked
@@ -31,6 +34,7 @@ from monitor.events import (
     NS,
     Alert,
     Direction,
+    DirectionRisk,
     Forecast,
     ForecastVerdict,
     Liquidation,
@@ -78,18 +82,23 @@ class Asset:
         situations: what the outlooks were last formed on, by direction.
         risk: as last published.
         entered: how often each phase was, by direction.
+        quantifier: what else is measured.
+        neighbourhood: how it hangs together with other assets, set by `neighbours`.
     """
 
     def __init__(
         self,
         name: str,
         correction: ThrottleCorrection,
+        belief: Belief = PUBLISHED,
         rules: AlertRules = AlertRules(),  # noqa: B008 (frozen)
     ) -> None:
-        """`correction` is shared by all assets."""
+        """`correction` is shared by all assets; `belief` is what maps start from."""
         self.name = name
         self.instruments: list[InstrumentState] = []
         self.conditions = Conditions(self.instruments, correction)
+        self.quantifier = Quantifier(self.instruments, self.conditions)
+        self.neighbourhood: Neighbourhood = ALONE
         self._budget = Budget(rules)
         self.outlooks = {
             d: Outlook(name, d, model=MODEL, rules=rules, budget=self._budget) for d in DIRECTIONS
@@ -100,7 +109,8 @@ class Asset:
         self._quality = Quality(name, rules=rules)
         self._labeller = Labeller()
         self._correction = correction
-        self._pool = Weights(DEFAULT_PRIOR)
+        self._belief = belief
+        self._pool = Weights(belief.prior)
         self._resumable: dict[str, bytes] = {}
         self._norms: dict[str, LiquidityState] = {}
 
@@ -114,10 +124,12 @@ class Asset:
     def printed(self, at: int, state: InstrumentState, event: Liquidation) -> None:
         """A venue reported a forced close of one of the instruments."""
         self.conditions.printed(at, state, event)
+        self.quantifier.printed(at, state, event)
 
     def advance(self, at: int) -> list[Forecast | ForecastVerdict]:
         """Time passed; once a minute forecasts are registered and older ones graded."""
         minute = self.conditions.advance(at)
+        self.quantifier.second(at)
         if minute is None:
             return []
         for verdict in self._labeller.heard(minute):
@@ -141,8 +153,15 @@ class Asset:
         if known is not None and known.instrument.kind == spec.kind:
             if known.instrument.tiers != spec.tiers:
                 known.respecify(spec)
+                self.quantifier.risk_limit_changes += 1
             return None
-        state.map = Map(spec, correction=self._correction, pool=self._pool)
+        state.map = Map(
+            spec,
+            prior=self._belief.prior,
+            parameters=self._belief.parameters,
+            correction=self._correction,
+            pool=self._pool,
+        )
         reason = self._resume(at, state.map)
         state.tell()
         return reason
@@ -231,6 +250,7 @@ class Asset:
                 if alert.phase is not None:
                     self.entered[d, alert.phase] += alert.phase != alert.previous
             confidence = min(confidence, sure)
+        measured = self._measured(at, estimates, directions)
         faults = self._faults(at, absent, together, directions[0].abstaining)
         alerts += self._quality.step(at, faults)
         volatility = self.conditions.forecast
@@ -250,9 +270,28 @@ class Asset:
             missing=[f"{u.venue}: {u.what}" for u in unheard],
             faults=[fault.detail for fault in self._quality.standing()],
             model=MODEL.version,
-            directions=directions,
+            directions=[
+                replace(d, quantities=measured.directions[d.direction]) for d in directions
+            ],
+            quantities=measured.taken,
         )
         return self.risk, alerts
+
+    def _measured(
+        self, at: int, estimates: Mapping[str, Estimate], directions: Sequence[DirectionRisk]
+    ) -> Quantifier:
+        """The quantities, taken anew where it is time."""
+        present = {}
+        for risk in directions:
+            d, now, mechanism = risk.direction, self.situations[risk.direction], risk.mechanism
+            present[d] = Present(
+                depth=now.depth,
+                fuel=now.fuel,
+                psi=self.outlooks[d].psi(self.conditions),
+                critical=mechanism.critical_shock if mechanism is not None else None,
+            )
+        self.quantifier.take(at, estimates, present, self.neighbourhood)
+        return self.quantifier
 
     def stress(self, at: int, shock: float) -> Stress:
         """What a move of all books by `shock`, a signed ratio, would set off.

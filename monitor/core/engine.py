@@ -16,6 +16,7 @@ from monitor.core.depth import pooled_depth
 from monitor.core.instrument import InstrumentState
 from monitor.core.neighbours import Neighbours
 from monitor.core.pooling import Estimate, published, row_of
+from monitor.core.priors import BELIEFS
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
@@ -28,6 +29,7 @@ from monitor.events import (
     Funding,
     Gap,
     InstrumentStatus,
+    InterestHistory,
     Kind,
     Liquidation,
     Listed,
@@ -100,6 +102,7 @@ class Engine:
         self.delays: dict[str, Delays] = {}
         self.refused: dict[str, str] = {}
         self._correction = ThrottleCorrection()
+        self._belief = BELIEFS[config.prior]
         self._neighbours = Neighbours()
         self._publish_ns = config.publish_interval_ms * MS_NS
         self._status_ns = config.status_interval_ms * MS_NS
@@ -115,6 +118,7 @@ class Engine:
             Funding: self._on_funding,
             OpenInterest: self._on_open_interest,
             Candles: self._on_candles,
+            InterestHistory: self._on_interests,
             Liquidation: self._on_liquidation,
             Transfer: self._on_transfer,
             Gap: self._on_gap,
@@ -193,8 +197,9 @@ class Engine:
         self._delay(state.spec.venue, at, event.sent_at)
         return _NOTHING
 
-    def _on_transfer(self, _at: int, state: InstrumentState, _event: Transfer) -> Result:
+    def _on_transfer(self, _at: int, state: InstrumentState, event: Transfer) -> Result:
         state.transfers += 1
+        state.deleveraged += event.kind == "adl"
         return _NOTHING
 
     def _on_mark(self, at: int, state: InstrumentState, event: MarkPrice) -> Result:
@@ -231,14 +236,21 @@ class Engine:
         state.liquidations += 1
         if state.map is not None:
             state.map.liquidation(at, event.side, event.usd, event.completeness)
-        self.assets[state.spec.asset].conditions.printed(at, state, event)
+        self.assets[state.spec.asset].printed(at, state, event)
         return [self._message("liquidations", state.spec.asset, at, event)]
 
     def _on_candles(self, _at: int, state: InstrumentState, event: Candles) -> Result:
         state.candles = event.rows
         self.assets[state.spec.asset].conditions.history(event.rows)
         if state.map is not None:
-            state.map.history(event.rows)
+            state.map.history(state.candles, state.interests)
+        return _NOTHING
+
+    def _on_interests(self, _at: int, state: InstrumentState, event: InterestHistory) -> Result:
+        state.interests = event.rows
+        # Without candles nobody knows at what prices they came; those will be told with these.
+        if state.map is not None and state.candles:
+            state.map.history(state.candles, state.interests)
         return _NOTHING
 
     # ------------------------------------------------------------------------------- health
@@ -259,7 +271,7 @@ class Engine:
 
     def _asset(self, name: str) -> Asset:
         if name not in self.assets:
-            self.assets[name] = Asset(name, self._correction)
+            self.assets[name] = Asset(name, self._correction, self._belief)
         return self.assets[name]
 
     def _on_silence(self, at: int, event: Silence) -> Result:

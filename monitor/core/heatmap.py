@@ -4,7 +4,7 @@
 else. Calls and their units (prices in quote, quantities in base units, money in USD)::
 
     m = Map(instrument, correction=shared_by_all, pool=shared_by_the_asset)
-    m.history(candles)                        # optional, once; recent candles, oldest first
+    m.history(candles, interests)             # optional; the recent past, oldest first
     m.mark(at, price)                         # the venue's own mark; the only thing that consumes
     m.traded(at, price, quantity, taker)      # every trade in the book
     m.open_interest(at, base)                 # every reading, one-sided; False: refused as a glitch
@@ -31,6 +31,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from monitor.core.arrivals import Interests, arrivals
 from monitor.core.calibration import (
     CLIMATOLOGY_STEP,
     DEFAULT_PRIOR,
@@ -159,6 +160,7 @@ class Map:
         rows = len(prior.leverage) + 1
         self._prints = (Prints(rows), Prints(rows))
         self._candles: Sequence[Candle] = ()
+        self._interests: Interests = ()
         self.mark_price = 0.0
         self.interest = 0.0
         self._settled = self._pending = self._glitch = 0.0
@@ -171,6 +173,7 @@ class Map:
         self._has_prints = 0
         self._profile: dict[int, float] = {}
         self._away_since = 0
+        self._is_resumed = False
         self.glitches = 0
         """Readings of open interest that were refused."""
         self.expected_usd = [0.0, 0.0]
@@ -246,19 +249,20 @@ class Map:
             prints.window = Window(number=at // (WINDOW_S * NS))
             prints.recent[:] = 0.0
 
-    def history(self, candles: Sequence[Candle]) -> None:
-        """Recent candles, oldest first: the past of a new map, what a resumed one has missed.
+    def history(self, candles: Sequence[Candle], interests: Interests = ()) -> None:
+        """Recent candles and open interest: the past of a new map, what a resumed one has missed.
 
-        A map that has heard much already ignores them.
+        Both oldest first; where one of them comes later, tell both again. A map that has heard
+        much already ignores them, and a resumed one everything but its first candles.
         """
         assert len(candles) <= CANDLES_MAX, len(candles)
         if self.cohorts is not None and self._away_since:
             self._catch_up(candles)
             return
         heard = 1.0 - min(p.warm for p in self._prints)
-        if self.cohorts is not None and heard > 0.05:
+        if self.cohorts is not None and (heard > 0.05 or self._is_resumed):
             return
-        self._candles = candles
+        self._candles, self._interests = candles, interests
         if self.cohorts is not None:
             self.cohorts = None
             self._start(self._interest_at)
@@ -339,12 +343,17 @@ class Map:
         return shift, 1.0 - rest, round(deeper / STEP)
 
     def _seed(self, cohorts: Cohorts, side: int, at: int) -> None:
-        """Open interest spread over the past at its turnover, less what the past has burnt."""
+        """Open interest over the past, as it came and at its turnover, less what is burnt since.
+
+        What rose in the readings of open interest came then; the rest is spread by turnover.
+        """
         now = _seen(side, self._bin)
         candles = [c for c in self._candles if c.at <= at]
-        entries, ages, lowest = [now], [0.0], [now + 1]
+        told = [row for row in self._interests if row[0] <= at]
+        share = arrivals(told, candles, inverse=self.table.kind == "inverse")
+        entries, ages, lowest, came = [now], [0.0], [now + 1], [0.0]
         worst = now + 1
-        for c in reversed(candles):
+        for c, new in zip(reversed(candles), reversed(share.tolist()), strict=True):
             low, high = bin_of(c.low), bin_of(c.high)
             low, high = (low, high) if side == 0 else (mirrored(high), mirrored(low))
             # Entries in a candle: its close, its middle and its quarters, equally often.
@@ -358,15 +367,18 @@ class Map:
                 entries.append(entry)
                 ages.append((at - c.at) / _HOUR_NS)
                 lowest.append(worst)
+                came.append(new / 4)
             worst = min(worst, low)
         past = np.array(ages)
         weight = np.exp(-self.parameters.turnover_per_h * past)
-        cohorts.seed(
-            np.array(entries, dtype=np.int64),
-            weight,
-            self._mix[side],
-            lowest=np.array(lowest, dtype=np.int64),
-        )
+        bins, bounds = np.array(entries, dtype=np.int64), np.array(lowest, dtype=np.int64)
+        if share.any():
+            shift, mix = cohorts.shift[:-1, None], self._mix[side][:, None]
+            alive = np.where((bins - shift < bounds) & (shift >= 0), mix, 0.0).sum(axis=0)
+            # The survivors of the past hold all that the newcomers do not.
+            older = max(0.0, 1.0 - float(share.sum()))
+            weight = weight * (older / float((weight * alive).sum())) + np.array(came)
+        cohorts.seed(bins, weight, self._mix[side], lowest=bounds)
         cohorts.scale(self.interest / max(cohorts.standing(), 1e-300), opening=True)
         for c in candles:
             low = bin_of(c.low) if side == 0 else mirrored(bin_of(c.high))
@@ -722,7 +734,7 @@ class Map:
             setattr(self, name, value)
         self.cohorts, self._prints = (cohorts[0], cohorts[1]), (prints[0], prints[1])
         self._blend, self._profile = blend, state.profile
-        self._away_since = self._mark_at
+        self._away_since, self._is_resumed = self._mark_at, True
         for side in (0, 1):
             allowed = self.cohorts[side].shift[:-1] >= 0
             self._mix[side] = np.where(allowed, np.array(self.prior.mix[side]), 0.0)

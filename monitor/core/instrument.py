@@ -98,9 +98,11 @@ class InstrumentState:
         self.open_interest_usd: float | None = None
         self.open_interest_at = 0
         self.candles: list[Candle] = []
+        self.interests: list[tuple[int, float]] = []
         self.last_price: float | None = None
         self.trades = 0
         self.transfers = 0
+        self.deleveraged = 0
         self.flow = Flow()
         self.volatility = Volatility()
         self.liquidated_usd: dict[Side, float] = {"long": 0.0, "short": 0.0}
@@ -126,7 +128,7 @@ class InstrumentState:
         if self.open_interest_base is not None:
             self.map.open_interest(self.open_interest_at, self.open_interest_base)
         if self.candles:
-            self.map.history(self.candles)
+            self.map.history(self.candles, self.interests)
 
     def quote(self, at: int) -> tuple[float | None, str]:
         """The mark price while it is fresh at `at` (ns), else the mid price; and which it is."""

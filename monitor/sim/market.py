@@ -41,7 +41,7 @@ from monitor.sim.fundamental import Fundamental
 from monitor.sim.liquidation import Liquidation, LiquidationEngine
 from monitor.sim.marks import SAMPLE_S, Marks
 from monitor.sim.parameters import ASSETS, LEVEL, Asset, Variant
-from monitor.sim.population import Population
+from monitor.sim.population import CROWD_S, Population
 from monitor.sim.rules import MICRO, VENUES, Contract, Venue, contracts_of
 from monitor.sim.scenarios import CALM, Scenario
 
@@ -365,6 +365,23 @@ class Market:
         ticks = int(self.exchange.last[contract.index]) * np.exp((levels - levels[-1]) * LEVEL)
         first = self.at - (len(ticks) - 1) * PATH_STEP_NS
         return [(first + n * PATH_STEP_NS, tick) for n, tick in enumerate(ticks.tolist())]
+
+    def past_interest(self, venue: str, asset: str) -> list[tuple[int, int]]:
+        """Open interest before the first step, at the times of `past`: (ns, lots), oldest first.
+
+        It stood where it stands now without the crowd, until that came. Empty once the market
+        has moved.
+        """
+        if self._steps:
+            return []
+        c = self._index[venue, asset]
+        now, crowd = self.accounts.longs[c], int(self.population.crowd[c])
+        steps = len(self.population.path) - 1
+        came = round(CROWD_S * NS) // PATH_STEP_NS
+        return [
+            (self.at - age * PATH_STEP_NS, now - crowd * min(age, came) // came)
+            for age in range(steps, -1, -1)
+        ]
 
     def is_silent(self, venue: str) -> bool:
         """Whether the venue's feeds are down now (scenario `venue-outage`)."""

@@ -20,6 +20,9 @@ _PATH_STEP_S = 300.0
 _LEAST_ADVERSE = 0.17
 _USUAL_ADVERSE = 0.16
 
+CROWD_S = 5_400.0
+"""The crowd has come in this time, evenly."""
+
 RETAIL = np.array([10.0, 20.0, 25.0, 50.0, 75.0, 100.0])
 RETAIL_WEIGHT = np.array([0.30, 0.25, 0.15, 0.15, 0.05, 0.10])
 """Leverage of the fast traders and its weights (model.md C1)."""
@@ -37,10 +40,16 @@ class _Draft(Struct, frozen=True):
     stop: NDArray[np.bool_]
     alternative: NDArray[np.bool_]
     worst: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
 
 
 class Population:
-    """Fills the table of accounts so that longs equal shorts in every contract."""
+    """Fills the table of accounts so that longs equal shorts in every contract.
+
+    Attributes:
+        path: past levels of every asset, oldest first, shape (moments, assets).
+        crowd: lots of each contract that came lately, in the last `CROWD_S`.
+    """
 
     def __init__(
         self,
@@ -60,10 +69,23 @@ class Population:
         self.path = past_path(
             assets, parameters, generator(seed, "past_path"), steps=steps, step_s=_PATH_STEP_S
         )
+        if parameters.crowd_share > 0.0:
+            self._lead_through_the_crowd()
         # Lowest and highest level between each past moment and now: who survived them is here.
         backwards = self.path[::-1]
+        self.crowd = np.zeros(len(contracts), dtype=np.int64)
         self._lowest = np.minimum.accumulate(backwards, axis=0)[::-1]
         self._highest = np.maximum.accumulate(backwards, axis=0)[::-1]
+
+    def _lead_through_the_crowd(self) -> None:
+        """The price spent the crowd's time where the crowd entered, and has just left it."""
+        p = self._parameters
+        steps = round(CROWD_S / _PATH_STEP_S)
+        level = (1 if p.crowd_side == "long" else -1) * p.crowd_entry / LEVEL
+        since = np.arange(1, steps + 1)
+        there = np.minimum(np.minimum(since / 4, (steps + 1 - since) / 4), 1.0)[:, None]
+        lately = self.path[-steps - 1 : -1]
+        lately += there * (level - lately)
 
     def settle_in(self, accounts: Accounts, marks: NDArray[np.int64]) -> None:
         """Open every account of the start at `marks`, and hedge the imbalance with carry."""
@@ -132,6 +154,7 @@ class Population:
             # Who pledges coins instead of dollars is long of them anyway.
             alternative=(chance.random(count) < 0.5) & (sign > 0),
             worst=worst,
+            crowd=crowd,
         )
 
     def _open(
@@ -178,6 +201,7 @@ class Population:
                 margin=margin,
                 stops=stops,
             )
+        self.crowd[contract.index] += lots[alive & draft.crowd].sum()
         return sign * int(lots[chosen].sum())
 
     def _stops(self, entry: NDArray[np.int64], draft: _Draft, sign: int) -> NDArray[np.int64]:

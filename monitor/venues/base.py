@@ -31,6 +31,7 @@ from monitor.events import (
     Frame,
     Gap,
     Instrument,
+    InterestHistory,
     Listed,
     Market,
     Rejected,
@@ -40,7 +41,14 @@ from monitor.events import (
     Syncing,
     Tier,
 )
-from monitor.venues.candles import CANDLE_S, CANDLES_ATTEMPTS, CANDLES_WAIT_S, Row, closed_candles
+from monitor.venues.candles import (
+    CANDLE_S,
+    CANDLES_ATTEMPTS,
+    CANDLES_MAX,
+    CANDLES_WAIT_S,
+    Row,
+    closed_candles,
+)
 
 Out: TypeAlias = list[Market | Command]
 
@@ -272,21 +280,23 @@ class Codec(ABC):
         self._sent = 0
         self._listed: list[Market] = []
         self._candleless: deque[str] = deque()
-        self._candles_at: int | None = None
-        self._candles_key = ""
+        self._interestless: deque[str] = deque()
+        self._past_at: int | None = None
+        self._past_key = ""
         for instrument in known:
             if instrument.venue == self.venue and instrument.symbol in self.assets:
                 self.instruments[instrument.symbol] = instrument
                 self._listed.append(Listed(instrument))
                 self._candleless.append(instrument.symbol)
+                self._interestless.append(instrument.symbol)
 
     # ------------------------------------------------------------------------ what happened
 
     def opened(self, feed: str, at: int) -> Out:
         """A socket is open: subscribe what it is to carry."""
         self._open[feed] = at
-        if self._candles_at is None:
-            self._candles_at = at + int(CANDLES_WAIT_S * NS)
+        if self._past_at is None:
+            self._past_at = at + int(CANDLES_WAIT_S * NS)
         return [*self._start(), *self._join(feed, at)]
 
     def lost(self, feed: str, at: int) -> Out:  # noqa: ARG002  (every happening has its time)
@@ -346,7 +356,7 @@ class Codec(ABC):
                 out += self._watch(stream, at)
             if stream.resync_due and at >= stream.resync_at:
                 out += self._resync(stream.symbol, at)
-        return out + self._ask_candles(at)
+        return out + self._ask_past(at)
 
     def resync(self, symbol: str, at: int) -> Out:
         """The engine found this book untrue: get a new one."""
@@ -389,6 +399,10 @@ class Codec(ABC):
         """What asks for recent candles, by the key ``candles:<symbol>``; None if nothing does."""
         return None
 
+    def _interests_request(self, symbol: str) -> Fetch | None:  # noqa: ARG002
+        """What asks for recent open interest, by the key ``interests:<symbol>``; None likewise."""
+        return None
+
     def _forget_book(self, symbol: str) -> None:  # noqa: B027  (not every venue has one)
         """Drop the sequence state of a symbol's book."""
 
@@ -406,6 +420,7 @@ class Codec(ABC):
             out.append(Listed(instrument))
             if before is None:
                 self._candleless.append(instrument.symbol)
+                self._interestless.append(instrument.symbol)
             if before is not None and (before.tick, before.contract) != (
                 instrument.tick,
                 instrument.contract,
@@ -454,6 +469,26 @@ class Codec(ABC):
             return self._refuse(reply, candles)
         return [Candles(self._name(symbol), CANDLE_S, candles)]
 
+    def _held(self, symbol: str, rows: Iterable[tuple[int, float]], reply: Reply) -> Out:
+        """The open interest of an answer: time (ms) and base units, brought into order.
+
+        Of readings of the future there is none yet. Times that repeat are of another shape than
+        documented (``schema``).
+        """
+        if symbol not in self.instruments:
+            return self._refuse(reply, "unknown_symbol")
+        found: list[tuple[int, float]] = []
+        last = -1
+        for at_ms, base in rows:
+            if at_ms <= last:
+                return self._refuse(reply, "schema")
+            if not 0.0 <= base < INTEREST_MAX:
+                return self._refuse(reply, "bad_number")
+            last = at_ms
+            if at_ms * MS <= reply.at:
+                found.append((at_ms * MS, base))
+        return [InterestHistory(self._name(symbol), found[-CANDLES_MAX:])]
+
     def _send(self, operation: Operation, streams: list[Stream]) -> Out:
         """The messages that begin or end these streams of one feed."""
         out: Out = []
@@ -494,16 +529,24 @@ class Codec(ABC):
             *self._send("subscribe", joining),
         ]
 
-    def _ask_candles(self, at: int) -> Out:
-        """The next instrument's candles, behind whatever else is due and one at a time."""
-        if not self._candleless or self._candles_at is None or at < self._candles_at:
+    def _ask_past(self, at: int) -> Out:
+        """The next instrument's past, behind whatever else is due and one at a time.
+
+        Candles of all instruments come before the open interest of any.
+        """
+        if self._past_at is None or at < self._past_at:
             return []
-        if self.requests.is_awaited(self._candles_key):
+        if self.requests.is_awaited(self._past_key):
             return []
-        fetch = self._candles_request(self._candleless.popleft(), at)
+        if self._candleless:
+            fetch = self._candles_request(self._candleless.popleft(), at)
+        elif self._interestless:
+            fetch = self._interests_request(self._interestless.popleft())
+        else:
+            return []
         if fetch is None:
             return []
-        self._candles_key = fetch.key
+        self._past_key = fetch.key
         self.requests.once(fetch, at, attempts=CANDLES_ATTEMPTS)
         return [*self.requests.due(at)]
 

@@ -82,6 +82,12 @@ CANDLES_ASKED: Final = 1_500
 CANDLES_WEIGHT: Final = 10
 """The most that ``/fapi/v1/klines`` gives at once, 125 hours, and its request weight."""
 
+INTERESTS_ASKED: Final = 500
+"""The most that ``/futures/data/openInterestHist`` gives at once: 41 hours.
+
+It has a budget of its own, 1000 requests in five minutes, and no request weight.
+"""
+
 DEFAULT_FUNDING_HOURS: Final = 8.0
 """Interval of every symbol that ``/fapi/v1/fundingInfo`` does not list."""
 
@@ -218,6 +224,14 @@ class OpenInterestReply(Struct):
     time: TimeMs
 
 
+class InterestRow(Struct, gc=False):
+    """Open interest in base units as it stood at `timestamp`."""
+
+    symbol: str
+    sumOpenInterest: float
+    timestamp: TimeMs
+
+
 class KlineRow(Struct, array_like=True, gc=False):
     """A candle, from the time it began; the volumes behind are skipped."""
 
@@ -257,6 +271,7 @@ _bare = msgspec.json.Decoder(Event, strict=False)
 _control = msgspec.json.Decoder(Control)
 _kind = msgspec.json.Decoder(Kind)
 _depth_reply = msgspec.json.Decoder(DepthReply, strict=False)
+_interests = msgspec.json.Decoder(list[InterestRow], strict=False)
 _open_interest = msgspec.json.Decoder(OpenInterestReply, strict=False)
 _klines = msgspec.json.Decoder(list[KlineRow], strict=False)
 _exchange_info = msgspec.json.Decoder(ExchangeInfo)
@@ -513,6 +528,12 @@ class Binance(Codec):
             case "candles":
                 rows = _klines.decode(reply.data)
                 return self._past(symbol, [(k.start, k.high, k.low, k.close) for k in rows], reply)
+            case "interests":
+                held = _interests.decode(reply.data)
+                if any(row.symbol != symbol for row in held):
+                    return self._refuse(reply, "unknown_symbol")
+                readings = [(row.timestamp, row.sumOpenInterest) for row in held]
+                return self._held(symbol, readings, reply)
             case "instruments":
                 return self._instruments(reply)
             case "funding_info":
@@ -648,6 +669,11 @@ class Binance(Codec):
     def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
         path = f"/fapi/v1/klines?symbol={symbol}&interval=5m&limit={CANDLES_ASKED}"
         return Fetch(self.venue, f"candles:{symbol}", path, weight=CANDLES_WEIGHT)
+
+    def _interests_request(self, symbol: str) -> Fetch:
+        query = f"symbol={symbol}&period=5m&limit={INTERESTS_ASKED}"
+        path = f"/futures/data/openInterestHist?{query}"
+        return Fetch(self.venue, f"interests:{symbol}", path, weight=0)
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         topics = [stream.topic for stream in streams]

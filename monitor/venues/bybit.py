@@ -74,6 +74,9 @@ PAGES_MAX: Final = 20
 CANDLES_ASKED: Final = 1_000
 """The most that ``/v5/market/kline`` gives at once: 83 hours."""
 
+INTERESTS_ASKED: Final = 200
+"""The most that ``/v5/market/open-interest`` gives at once: 16 hours."""
+
 PATIENCE_S: Final[dict[str, float | None]] = {
     "book": STREAM_PATIENCE_S,
     "trades": None,
@@ -224,6 +227,19 @@ class KlineList(Struct):
     list: list[KlineRow]
 
 
+class InterestRow(Struct, gc=False):
+    """Open interest in base units as it stood at `timestamp`, of both sides and of one."""
+
+    openInterest: float
+    timestamp: TimeMs
+    singleOpenInterest: str = ""
+
+
+class InterestList(Struct):
+    symbol: str
+    list: list[InterestRow]
+
+
 _book = msgspec.json.Decoder(BookMessage, strict=False)
 _ticker = msgspec.json.Decoder(TickerMessage, strict=False)
 _trades = msgspec.json.Decoder(TradeMessage, strict=False)
@@ -234,6 +250,7 @@ _instrument_page = msgspec.json.Decoder(InstrumentPage)
 _symbol_only = msgspec.json.Decoder(SymbolOnly)
 _instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
 _kline_list = msgspec.json.Decoder(KlineList, strict=False)
+_interest_list = msgspec.json.Decoder(InterestList, strict=False)
 _tier_list = msgspec.json.Decoder(TierList, strict=False)
 
 _TOPIC: Final = b'{"topic":"'
@@ -519,6 +536,8 @@ class Bybit(Codec):
                 return self._tiers(answer.result, rest, reply)
             case "candles":
                 return self._candles(answer.result, rest, reply)
+            case "interests":
+                return self._interests(answer.result, rest, reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -592,6 +611,17 @@ class Bybit(Codec):
         rows = [(k.start, k.high, k.low, k.close) for k in reversed(answer.list)]
         return self._past(symbol, rows, reply)
 
+    def _interests(self, result: msgspec.Raw, symbol: str, reply: Reply) -> Out:
+        """Open interest comes newest first, and counts both sides but where it says it does not."""
+        answer = _interest_list.decode(result)
+        if answer.symbol != symbol:
+            return self._refuse(reply, "unknown_symbol")
+        rows = [
+            (row.timestamp, float(row.singleOpenInterest or row.openInterest / 2.0))
+            for row in reversed(answer.list)
+        ]
+        return self._held(symbol, rows, reply)
+
     # ------------------------------------------------------------------------------ private
 
     def _topics(self, symbol: str) -> list[tuple[str, str]]:
@@ -620,6 +650,10 @@ class Bybit(Codec):
     def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
         query = f"category=linear&symbol={symbol}&interval=5&limit={CANDLES_ASKED}"
         return Fetch(self.venue, f"candles:{symbol}", f"/v5/market/kline?{query}")
+
+    def _interests_request(self, symbol: str) -> Fetch:
+        query = f"category=linear&symbol={symbol}&intervalTime=5min&limit={INTERESTS_ASKED}"
+        return Fetch(self.venue, f"interests:{symbol}", f"/v5/market/open-interest?{query}")
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         topics = [stream.topic for stream in streams]

@@ -275,7 +275,7 @@ class Hyperliquid(Codec):
         self._coins: dict[str, Coin] = {}
         self._keys: set[tuple[int, str, int]] = set()
         self._key_order: deque[tuple[int, str, int]] = deque()
-        self._held: dict[tuple[str, str], tuple[float, int]] = {}
+        self._vault_holds: dict[tuple[str, str], tuple[float, int]] = {}
         for symbol, feed in feeds.items():
             book, trades, mark = (
                 self._add(f"{kind}:{symbol}", symbol, channel, feed, patience_s=patience_s)
@@ -382,11 +382,11 @@ class Hyperliquid(Codec):
             return []
         sign = 1.0 if involved[0] else -1.0
         key = (vaults[0 if involved[0] else 1], row.coin)
-        held, at = self._held.get(key, (0.0, 0))
+        held, at = self._vault_holds.get(key, (0.0, 0))
         if row.time * MS - at > VAULT_MEMORY_NS:
             held = 0.0
         after = held + sign * row.sz
-        self._held[key] = (after, row.time * MS)
+        self._vault_holds[key] = (after, row.time * MS)
         taken = min(row.sz, sign * after)
         if taken <= 1e-9 * row.sz:
             return []

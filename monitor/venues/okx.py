@@ -111,6 +111,9 @@ UNUSED: Final = frozenset(
 CANDLES_ASKED: Final = 300
 """The most that ``/api/v5/market/candles`` gives at once: 25 hours."""
 
+INTERESTS_ASKED: Final = 100
+"""Readings of open interest likewise: 8 hours."""
+
 QUOTES: Final = frozenset({"USD", "USDT", "USDC"})
 """Currencies that count as one dollar."""
 
@@ -264,6 +267,15 @@ class TierRow(Struct):
     uly: str = ""
 
 
+class PastInterestRow(Struct, array_like=True, gc=False):
+    """Open interest at `ts` in contracts, base units and USD."""
+
+    ts: TimeMs
+    oi: float
+    oiCcy: str
+    oiUsd: str
+
+
 class CandleRow(Struct, array_like=True, gc=False):
     """A candle, from the time it began; `confirm` is 1 once it has ended."""
 
@@ -290,6 +302,7 @@ _envelope = msgspec.json.Decoder(Envelope)
 _answer = msgspec.json.Decoder(Answer)
 _symbol_only = msgspec.json.Decoder(SymbolOnly)
 _instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
+_past_interest_row = msgspec.json.Decoder(PastInterestRow, strict=False)
 _candle_row = msgspec.json.Decoder(CandleRow, strict=False)
 _tier_row = msgspec.json.Decoder(TierRow, strict=False)
 
@@ -627,6 +640,8 @@ class Okx(Codec):
                 return self._tiers(answer.data, product, family, reply)
             case "candles":
                 return self._candles(answer.data, rest, reply)
+            case "interests":
+                return self._past_interests(answer.data, rest, reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -709,6 +724,17 @@ class Okx(Codec):
         rows = [(c.ts, c.high, c.low, c.close) for c in candles if c.confirm == "1"]
         return self._past(symbol, rows, reply)
 
+    def _past_interests(self, raw: list[msgspec.Raw], symbol: str, reply: Reply) -> Out:
+        """Open interest comes newest first."""
+        instrument = self.instruments.get(symbol)
+        if instrument is None:
+            return self._refuse(reply, "unknown_symbol")
+        rows: list[tuple[int, float]] = []
+        for row in map(_past_interest_row.decode, reversed(raw)):
+            linear = row.oi * instrument.contract if instrument.kind == "linear" else math.nan
+            rows.append((row.ts, float(row.oiCcy) if row.oiCcy else linear))
+        return self._held(symbol, rows, reply)
+
     # ------------------------------------------------------------------------------ private
 
     def _carry(self, channel: str, subject: str, symbol: str, feed: str) -> Stream:
@@ -742,6 +768,11 @@ class Okx(Codec):
     def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
         path = f"/api/v5/market/candles?instId={symbol}&bar=5m&limit={CANDLES_ASKED}"
         return Fetch(self.venue, f"candles:{symbol}", path)
+
+    def _interests_request(self, symbol: str) -> Fetch:
+        query = f"instId={symbol}&period=5m&limit={INTERESTS_ASKED}"
+        path = f"/api/v5/rubik/stat/contracts/open-interest-history?{query}"
+        return Fetch(self.venue, f"interests:{symbol}", path)
 
     def _message(self, operation: Operation, streams: list[Stream], number: int) -> str:
         arguments = [_argument(stream.topic) for stream in streams]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from monitor.backtest import heatmap
-from monitor.backtest.fitted import SIMULATED, SIMULATED_PARAMETERS, fit
+from monitor.backtest.fitted import fit
 from monitor.backtest.heatmap import Moment, graded, measured, moments, spearman, verdicts
 from monitor.backtest.page import page
 from monitor.backtest.tape import PRINTS, Tape, record
+from monitor.core.priors import SIMULATED
 
 EDGES = np.arange(33) * 0.0025
 
@@ -108,7 +109,7 @@ def test_open_interest_on_the_tape_is_late(tape):
 
 
 def test_maps_of_a_tape_conserve_and_the_report_is_repeatable(tape):
-    maps, estimates = heatmap.play(tape, prior=SIMULATED, parameters=SIMULATED_PARAMETERS)
+    maps, estimates = heatmap.play(tape, prior=SIMULATED.prior, parameters=SIMULATED.parameters)
     assert [len(e) for e in estimates] == [4]
     for m in maps:
         for ledger in m.ledgers():
@@ -126,7 +127,7 @@ def test_maps_of_a_tape_conserve_and_the_report_is_repeatable(tape):
 
 
 def test_the_fitted_mix_is_a_mixture(tape):
-    prior = fit([tape], SIMULATED_PARAMETERS)
+    prior = fit([tape], SIMULATED.parameters)
     for side in (0, 1):
         assert sum(prior.mix[side]) == pytest.approx(1.0, abs=1e-2)
         assert 0 < prior.share[side] < 1
@@ -135,7 +136,7 @@ def test_the_fitted_mix_is_a_mixture(tape):
 
 
 def test_baselines_know_as_much_as_the_map(tape):
-    found = moments(tape, prior=SIMULATED, parameters=SIMULATED_PARAMETERS)
+    found = moments(tape, prior=SIMULATED.prior, parameters=SIMULATED.parameters)
     for name, sides in found[0].models.items():
         for s in (0, 1):
             assert (sides[s] >= 0).all(), name

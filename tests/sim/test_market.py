@@ -201,3 +201,26 @@ def test_every_scenario_runs(name):
     for _ in range(30):
         market.step()
     assert not any(conservation(market.accounts))
+
+
+def test_past_open_interest_is_todays_and_shows_when_the_crowd_came():
+    market = Market(scenario("crash"), seed=3, population=SMALL)
+    for contract in market.contracts:
+        rows = market.past_interest(contract.venue, contract.asset)
+        now = market.ticker(contract.venue, contract.asset).open_interest
+        crowd = int(market.population.crowd[contract.index])
+        assert [at for at, _ in rows] == [
+            at for at, _ in market.past(contract.venue, contract.asset)
+        ]
+        assert rows[-1] == (market.at, now)
+        assert 0 < crowd < now
+        assert {lots for at, lots in rows if at <= market.at - 5_400 * NS} == {now - crowd}
+        assert [lots for _, lots in rows] == sorted(lots for _, lots in rows)
+    market.step()
+    assert market.past_interest("binance", "BTC") == []
+
+
+def test_without_a_crowd_past_open_interest_is_flat():
+    market = Market(scenario("calm"), seed=3, population=SMALL)
+    rows = market.past_interest("okx", "ETH")
+    assert {lots for _, lots in rows} == {market.ticker("okx", "ETH").open_interest}

@@ -125,6 +125,7 @@ def test_a_symbol_listed_later_gets_its_candles_too(venue: str) -> None:
     made.tick(later(5))
     made.reply(reply(f"candles:{first}", body_of(venue, first), venue=venue, at=later(6)))
     assert asked(made.tick(later(7))) == []
+    made.reply(reply(f"interests:{first}", {}, venue=venue, at=later(7), status=400))
     made._list([instrument(venue, second)], later(8))
     assert [fetch.key for fetch in asked(made.tick(later(9)))] == [f"candles:{second}"]
 

@@ -85,7 +85,9 @@ def questions(venue: str) -> tuple[str, ...]:
             for feed in made.feeds:
                 made.receive(Frame(AT, feed.name, text))
         keys |= dict.fromkeys(made.requests._requests)
-    return (*keys, *(f"candles:{spec.symbol}" for spec in specifications(venue)), "?")
+    symbols = [spec.symbol for spec in specifications(venue)]
+    pasts = (f"{kind}:{symbol}" for kind in ("candles", "interests") for symbol in symbols)
+    return (*keys, *pasts, "?")
 
 
 def words(tree: Any) -> set[str]:

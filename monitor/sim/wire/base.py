@@ -21,7 +21,7 @@ from monitor.sim.liquidation import Liquidation
 from monitor.sim.market import Book, Step, Ticker
 from monitor.sim.parameters import Asset
 from monitor.sim.rules import Contract, Venue
-from monitor.sim.wire.candles import Candle, Candles
+from monitor.sim.wire.candles import PERIOD_MS, PERIOD_NS, Candle, Candles, Interests
 
 NS: Final = 1_000_000_000
 MS: Final = 1_000_000
@@ -64,6 +64,9 @@ class Source(Protocol):
 
     def past(self, venue: str, asset: str) -> list[tuple[int, float]]:
         """Prices every five minutes up to the first step: (ns, ticks); empty if there are none."""
+
+    def past_interest(self, venue: str, asset: str) -> list[tuple[int, int]]:
+        """Open interest likewise: (ns, lots)."""
 
     def is_silent(self, venue: str) -> bool:
         """Whether the venue's feeds are down."""
@@ -394,6 +397,7 @@ class Wire(ABC):
             a: Candles(market.at, self.days[a].last, market.past(self.venue, a))
             for a in self.assets
         }
+        self.interests = {a: Interests(market.past_interest(self.venue, a)) for a in self.assets}
         self.sessions = 0
         self._before = market.at
 
@@ -425,6 +429,9 @@ class Wire(ABC):
         for transfer in step.transfers:
             if transfer.venue == self.venue and transfer.kind != "fund":
                 happened[transfer.asset].transfers.append(transfer)
+        if self._due(PERIOD_MS):
+            for asset in self.assets:
+                self.interests[asset].add(self.market.at, self._ticker(asset).open_interest)
         if self.market.is_silent(self.venue):
             self._missed()
             messages = []
@@ -481,6 +488,19 @@ class Wire(ABC):
         until = int(last) if last.isdecimal() else 1 << 63
         found = [(self._ms(c.start), c) for c in self.candles[asset].until(self.market.at)]
         return [(start, candle) for start, candle in found if since <= start <= until]
+
+    def held(self, asset: str, *, first: str = "", last: str = "") -> list[tuple[int, int, int]]:
+        """Time in ms, open interest in lots and price in ticks, oldest first; bounds as above."""
+        since = int(first) if first.isdecimal() else 0
+        until = int(last) if last.isdecimal() else 1 << 63
+        closed = self.candles[asset].until(self.market.at)
+        price = {c.start + PERIOD_NS: c.close for c in closed}
+        found = [
+            (self._ms(at), lots, price[at])
+            for at, lots in self.interests[asset].rows()
+            if at in price
+        ]
+        return [row for row in found if since <= row[0] <= until]
 
     def _ticker(self, asset: str) -> Ticker:
         return self.market.ticker(self.venue, asset)

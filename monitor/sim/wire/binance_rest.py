@@ -1,8 +1,10 @@
 """The REST side of the simulated Binance USD-M (docs/exchanges.md 1b-1d, 1g).
 
 Request weights are counted per minute of real time, as the venue does; past 2400 it answers 429.
+The history of open interest has a budget of its own.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +24,11 @@ KLINES_MAX: Final = 1_500
 KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5), (KLINES_MAX + 1, 10))
 """What ``/fapi/v1/klines`` weighs with a limit below so many."""
 
+INTERESTS_PATH: Final = "/futures/data/openInterestHist"
+INTERESTS_MAX: Final = 500
+INTERESTS_ASKED_MAX: Final = 1_000
+"""Requests for it in five minutes; they weigh nothing of the other budget."""
+
 Row = dict[str, Any]
 
 
@@ -40,6 +47,7 @@ class Rest:
         self._wire = wire
         self._minute = 0
         self._used = 0
+        self._asked: deque[int] = deque()
         self._paths: dict[str, Callable[[dict[str, str]], Any]] = {
             "ping": lambda _: {},
             "time": lambda _: {"serverTime": wire.time_ms()},
@@ -59,6 +67,8 @@ class Rest:
 
     def answer(self, request: Request) -> Answer:
         """The venue's answer, its used weight in a header."""
+        if request.path == INTERESTS_PATH:
+            return self._interests(request)
         name = request.path.removeprefix("/fapi/v1/")
         used = self._use(self._weight(name, request.query), request.now)
         headers = {"x-mbx-used-weight-1m": str(used)}
@@ -69,8 +79,23 @@ class Rest:
         find = self._paths.get(name, self._unknown)
         if not request.path.startswith("/fapi/v1/"):
             find = self._unknown
+        return self._found(find, request.query, headers)
+
+    def _interests(self, request: Request) -> Answer:
+        """The history of open interest, within its own budget."""
+        asked = self._asked
+        while asked and asked[0] <= request.now - 5 * MINUTE_NS:
+            asked.popleft()
+        asked.append(request.now)
+        if len(asked) > INTERESTS_ASKED_MAX:
+            return Answer(429, encode({"code": -1003, "msg": "Too many requests."}))
+        return self._found(self._held, request.query, {})
+
+    def _found(
+        self, find: Callable[[dict[str, str]], Any], query: dict[str, str], headers: dict[str, str]
+    ) -> Answer:
         try:
-            return Answer(200, encode(find(request.query)), headers)
+            return Answer(200, encode(find(query)), headers)
         except RefusedError as refused:
             body = {"code": refused.code, "msg": refused.text}
             return Answer(refused.status, encode(body), headers)
@@ -221,6 +246,25 @@ class Rest:
                 "0",
             ]
             for start, c in (rows[:limit] if first else rows[-limit:])
+        ]
+
+    def _held(self, query: dict[str, str]) -> list[Row]:
+        """Oldest first; from the start asked for on, else the latest."""
+        asset, wire = self._asset(query), self._wire
+        if query.get("period") != "5m":
+            raise RefusedError(-1130, "Data sent for parameter 'period' is not valid.")
+        text, first = query.get("limit", "30"), query.get("startTime", "")
+        limit = max(1, min(int(text), INTERESTS_MAX)) if text.isdecimal() else 30
+        rows = wire.held(asset, first=first, last=query.get("endTime", ""))
+        p = wire.printers[asset]
+        return [
+            {
+                "symbol": query["symbol"],
+                "sumOpenInterest": f"{lots * p.contract.lot_base:.8f}",
+                "sumOpenInterestValue": f"{p.usd(lots, tick):.8f}",
+                "timestamp": at,
+            }
+            for at, lots, tick in (rows[:limit] if first else rows[-limit:])
         ]
 
     def _funding_info(self) -> list[Row]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 RISK_SYMBOLS_A_PAGE: Final = 15
+INTERESTS_MAX: Final = 200
 CATEGORIES: Final = frozenset({"linear", "inverse", "spot", "option"})
 
 
@@ -205,9 +206,22 @@ class Rest:
         return {"category": query["category"], "symbol": symbol, "list": listed}
 
     def _open_interest(self, query: dict[str, str]) -> Row:
-        """Now only: the simulated venue keeps no history."""
+        """Newest first; the past is kept in steps of five minutes, others show the present only."""
         symbol, asset = self._one(query)
-        fields = self._wire.fields(asset)
-        row = {name: fields[name] for name in ("openInterest", "singleOpenInterest")}
-        rows = [row | {"timestamp": str(self._wire.time_ms())}]
+        wire, p = self._wire, self._wire.printers[asset]
+        text = query.get("limit", "50")
+        limit = max(1, min(int(text), INTERESTS_MAX)) if text.isdecimal() else 50
+        first, last = query.get("startTime", ""), query.get("endTime", "")
+        lots_at = [(at, lots) for at, lots, _ in wire.held(asset, first=first, last=last)]
+        if query.get("intervalTime") != "5min":
+            now = wire.market.ticker(wire.venue, asset).open_interest
+            lots_at = [(wire.time_ms(), now)]
+        rows = [
+            {
+                "openInterest": p.size(2 * lots),
+                "timestamp": str(at),
+                "singleOpenInterest": p.size(lots),
+            }
+            for at, lots in reversed(lots_at[-limit:])
+        ]
         return {"symbol": symbol, "category": "linear", "list": rows, "nextPageCursor": ""}

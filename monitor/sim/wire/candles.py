@@ -1,4 +1,6 @@
-"""Five-minute candles of one contract, out of its prints and of what was before them.
+"""Five-minute candles and open interest of one contract, now and before the market began.
+
+Candles are of its prints, and of what was before them.
 
 Before the market's first step there are no prints, only the prices that its population grew up in;
 candles of that time have prices and no volume. A period without prints repeats the last price.
@@ -72,6 +74,30 @@ class Candles:
             self._closed.append(last)
             close = last.close
             self._growing = Candle(last.start + PERIOD_NS, close, close, close, close)
+
+
+class Interests:
+    """Open interest of one contract at the full periods of the venue's clock."""
+
+    def __init__(self, past: list[tuple[int, int]]) -> None:
+        """After `past`, time (ns) and lots a period apart, oldest first."""
+        self._rows: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        if len(past) > 1:
+            end = past[-1][0]
+            first, last = -(-past[0][0] // PERIOD_NS), end // PERIOD_NS
+            times = [n * PERIOD_NS for n in range(first, last + 1)]
+            known = np.array([(at - end) / 1e9 for at, _ in past])
+            wanted = np.array([(at - end) / 1e9 for at in times])
+            lots = np.rint(np.interp(wanted, known, np.array([float(n) for _, n in past])))
+            self._rows.extend(zip(times, lots.astype(np.int64).tolist(), strict=True))
+
+    def add(self, at: int, lots: int) -> None:
+        """Lots at `at` (ns), the first moment after the end of a period."""
+        self._rows.append((at // PERIOD_NS * PERIOD_NS, lots))
+
+    def rows(self) -> list[tuple[int, int]]:
+        """Time (ns) and lots, oldest first."""
+        return [*self._rows]
 
 
 def _resampled(past: Past) -> list[Candle]:

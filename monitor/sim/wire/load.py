@@ -132,6 +132,10 @@ class LoadMarket:
         """None."""
         return []
 
+    def past_interest(self, venue: str, asset: str) -> list[tuple[int, int]]:  # noqa: ARG002
+        """None."""
+        return []
+
     def is_silent(self, venue: str) -> bool:  # noqa: ARG002
         """Never."""
         return False

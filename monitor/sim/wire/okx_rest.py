@@ -16,6 +16,7 @@ Row = dict[str, Any]
 PRODUCTS: Final = frozenset({"SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION"})
 BOOK_MAX: Final = 400
 CANDLES_MAX: Final = 300
+INTERESTS_MAX: Final = 100
 
 
 class RefusedError(Exception):
@@ -44,6 +45,7 @@ class Rest:
             "market/trades": self._trades,
             "market/candles": self._candles,
             "market/index-tickers": self._index,
+            "rubik/stat/contracts/open-interest-history": self._interests,
             "system/status": lambda _: [],
         }
 
@@ -190,6 +192,28 @@ class Rest:
                 "1" if start + PERIOD_MS <= now else "0",
             ]
             for start, c in reversed(chosen)
+        ]
+
+    def _interests(self, query: dict[str, str]) -> list[list[str]]:
+        """Newest first; `end` is older, `begin` newer than."""
+        asset = self._asset(query)
+        if query.get("period", "5m") != "5m":
+            raise RefusedError("51000", "Parameter period error")
+        text = query.get("limit", "100")
+        limit = max(1, min(int(text), INTERESTS_MAX)) if text.isdecimal() else 100
+        newer, older = query.get("begin", ""), query.get("end", "")
+        rows = self._wire.held(asset, first=newer, last=older)
+        bounds = {int(bound) for bound in (newer, older) if bound.isdecimal()}
+        chosen = [row for row in rows if row[0] not in bounds][-limit:]
+        p = self._wire.printers[asset]
+        return [
+            [
+                str(at),
+                p.size(lots),
+                trimmed(f"{lots * p.contract.lot_base:.8f}"),
+                trimmed(f"{p.usd(lots, tick):.8f}"),
+            ]
+            for at, lots, tick in reversed(chosen)
         ]
 
     def _index(self, query: dict[str, str]) -> list[Row]:

@@ -70,6 +70,7 @@ class Quiet:
         self.at, self.step_ms = model.at, step_ms
         self.silent = False
         self.before = []
+        self.held = []
         self.bids = {}
         self.asks = {}
         self.pending = ({}, {})
@@ -115,6 +116,9 @@ class Quiet:
 
     def past(self, venue, asset):  # noqa: ARG002
         return self.before
+
+    def past_interest(self, venue, asset):  # noqa: ARG002
+        return self.held
 
     def is_silent(self, venue):  # noqa: ARG002
         return self.silent
