@@ -117,6 +117,11 @@ class Liquidity:
         age_s = max(at - self._at, 0) / NS
         return Curve(usd, half.reach, half.kappa, age_s, stale=not fresh)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the book is not believed because it repeats itself while trades go on."""
+        return self._same >= FROZEN_READINGS
+
     def refill(self, side: Side) -> float | None:
         """Additions less cancels within 1 % over the last minute, in USD/s.
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Final
+from typing import Final, TypeAlias
 
 from monitor.core.asset import Asset
-from monitor.core.conditions import DIRECTIONS
-from monitor.core.coupling import StressBetas, contagion
+from monitor.core.commonality import Commonality, Neighbourhood, Together
+from monitor.core.conditions import DIRECTIONS, Conditions
+from monitor.core.coupling import Contagion, StressBetas, contagion
+from monitor.core.quantities import BURST
 from monitor.core.risk import USUAL_W
 from monitor.events import NS, Direction
 
@@ -14,8 +16,12 @@ VIOLENT: Final = 3.0
 """Standard deviations of five minutes that a violent move of a neighbour has (A9)."""
 
 
+Solved: TypeAlias = tuple[list[str], Contagion]
+"""The assets that are known, in order, and what they do to each other."""
+
+
 class Neighbours:
-    """Contagion over the assets of this process, once a minute.
+    """Contagion over the assets of this process, once a minute; tells each its `neighbourhood`.
 
     Attributes:
         radius: spectral radius by direction; empty while fewer than two assets are known.
@@ -24,6 +30,8 @@ class Neighbours:
     def __init__(self) -> None:
         self.radius: Mapping[Direction, float] = {}
         self._betas = StressBetas(())
+        self._returns = Commonality(memory=1440.0, least=60)
+        self._together = Together()
         self._minute = 0
 
     def advance(self, at: int, assets: Mapping[str, Asset]) -> None:
@@ -35,12 +43,34 @@ class Neighbours:
         names = tuple(sorted(assets))
         if names != self._betas.assets:
             self._betas = StressBetas(names)
-        moves = {name: assets[name].conditions.returned() for name in names}
-        self._betas.update(at, {name: move for name, move in moves.items() if move is not None})
-        found = {d: self._radius(d, assets) for d in DIRECTIONS}
-        self.radius = {d: radius for d, radius in found.items() if radius is not None}
+        returns = {name: assets[name].conditions.returned() for name in names}
+        moves = {name: move for name, move in returns.items() if move is not None}
+        self._betas.update(at, moves)
+        self._returns.heard(moves)
+        bursts = {name: _has_burst(at, assets[name].conditions) for name in names}
+        self._together.heard({name: burst for name, burst in bursts.items() if burst is not None})
+        solved = {d: self._contagion(d, assets) for d in DIRECTIONS}
+        self.radius = {d: found.radius for d, (_, found) in _known(solved).items()}
+        for name in names:
+            assets[name].neighbourhood = self._neighbourhood(name, _known(solved))
 
-    def _radius(self, direction: Direction, assets: Mapping[str, Asset]) -> float | None:
+    def _neighbourhood(self, name: str, solved: Mapping[Direction, Solved]) -> Neighbourhood:
+        betas, names = self._betas.matrix()[self._betas.assets.index(name)], self._betas.assets
+        own = {d: (c, known.index(name)) for d, (known, c) in solved.items() if name in known}
+        return Neighbourhood(
+            exports={d: c.exports[i] for d, (c, i) in own.items()},
+            imports={d: c.imports[i] for d, (c, i) in own.items()},
+            stress_betas={
+                other: float(beta)
+                for other, beta in zip(names, betas, strict=True)
+                if other != name
+            },
+            coupling=self._together.coupling(name),
+            correlation=self._together.correlation(name),
+            returns=self._returns.share(),
+        )
+
+    def _contagion(self, direction: Direction, assets: Mapping[str, Asset]) -> Solved | None:
         index, depths, fuels, psi, steps = [], [], [], [], []
         for i, name in enumerate(self._betas.assets):
             now = assets[name].situations.get(direction)
@@ -54,7 +84,7 @@ class Neighbours:
         if len(index) < 2:
             return None
         count = len(index)
-        return contagion(
+        found = contagion(
             depths,
             fuels,
             self._betas.matrix()[index][:, index],
@@ -62,4 +92,19 @@ class Neighbours:
             psi=psi,
             passed=[1.0] * count,
             steps=steps,
-        ).radius
+        )
+        return [self._betas.assets[i] for i in index], found
+
+
+def _known(solved: Mapping[Direction, Solved | None]) -> dict[Direction, Solved]:
+    return {d: found for d, found in solved.items() if found is not None}
+
+
+def _has_burst(at: int, conditions: Conditions) -> bool | None:
+    """Whether far more than usual was liquidated in the last minute; None without a usual."""
+    found = None
+    for d in DIRECTIONS:
+        printed, usual = conditions.liquidated_usd(at, d), conditions.normal_liquidated_usd(d)
+        if printed is not None and usual is not None:
+            found = bool(found) or printed[1] > BURST * usual
+    return found

@@ -12,6 +12,7 @@ from monitor.core.past import VOLATILITY_HORIZONS_S
 from monitor.core.risk import Outlook
 from monitor.events import HORIZONS_S, Direction, DirectionRisk, Phase, Risk
 from monitor.sinks.families import BANDS, Row, counter, gauge
+from monitor.sinks.quantity_metrics import quantity_rows
 
 if TYPE_CHECKING:
     from monitor.sinks.metrics import View
@@ -132,6 +133,7 @@ def risk_rows(view: "View") -> Iterator[Row]:
                 yield _ALERTS, (name, direction, phase), asset.entered[direction, phase]
             yield from _record_rows((name, direction), asset.outlooks[direction])
     yield from _reliability_rows(view)
+    yield from quantity_rows(view)
 
 
 def _asset_rows(name: str, risk: Risk | None) -> Iterator[Row]:

@@ -79,8 +79,9 @@ class StubCodec(Codec):
     _answer = _message = _decode
 
 
-SERIES_MAX = 3_000
-"""1,500 for feeds, books and the daemon itself (ops.md), 150 for each of ten assets."""
+SERIES_MAX = 3_600
+"""1,500 for feeds, books and the daemon itself (ops.md), for each of ten assets 150 for its risk
+and 60 for the quantities beside it."""
 
 TIERS = (Tier(0.0, None, 0.004, 0.0, 125.0),)
 

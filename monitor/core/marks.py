@@ -1,0 +1,80 @@
+"""How the mark of one instrument follows what is traded there (model.md A13.2)."""
+
+from collections import deque
+from math import inf, isfinite, log, nan
+from typing import Final
+
+import numpy as np
+
+from monitor.events import NS
+
+KEPT_S: Final = 301
+LAGS_S: Final = 10
+"""Seconds over which the lag is looked for, and the longest one."""
+
+CORRELATION_LEAST: Final = 0.25
+"""Less than this comes by chance when the best of eleven lags is taken."""
+
+TRADED_NS: Final = 10 * NS
+"""A trade older than this is not the price any more."""
+
+STUCK_S: Final = 60
+"""A mark that stands still for so long while trades are made at other prices is stuck."""
+
+
+class MarkTrack:
+    """Mark and last price of one instrument, second by second."""
+
+    def __init__(self) -> None:
+        self._marks: deque[float] = deque(maxlen=KEPT_S)
+        self._lasts: deque[float] = deque(maxlen=KEPT_S)
+        self._second = self._trades = self._traded_at = 0
+        self._last: float | None = None
+
+    def second(self, at: int, mark: float | None, last: float | None, trades: int) -> None:
+        """Take a new second: fresh mark, last traded price and how many trades there were."""
+        second = at // NS
+        if second != self._second + 1:
+            self._marks.clear()
+            self._lasts.clear()
+        self._second = second
+        if trades != self._trades:
+            self._trades, self._traded_at, self._last = trades, at, last
+        self._marks.append(_log(mark))
+        self._lasts.append(_log(last))
+
+    def last(self, at: int) -> float | None:
+        """The last traded price, unless it is old."""
+        return self._last if at - self._traded_at <= TRADED_NS else None
+
+    def lag_s(self) -> float | None:
+        """Seconds by which returns of the mark follow those of trades.
+
+        Where their correlation is largest over five minutes; None before that, with a hole in
+        them, and where nothing is common.
+        """
+        if len(self._marks) < KEPT_S:
+            return None
+        marks, lasts = np.diff(np.array(self._marks)), np.diff(np.array(self._lasts))
+        follow = marks[LAGS_S:]
+        own = float((follow * follow).sum())
+        best, found = CORRELATION_LEAST, None
+        for lag in range(LAGS_S + 1):
+            lead = lasts[LAGS_S - lag : len(lasts) - lag]
+            square = own * float((lead * lead).sum())
+            # Not greater than 0 where anything was unknown.
+            if square > 0.0 and (r := float((lead * follow).sum()) / square**0.5) > best:
+                best, found = r, float(lag)
+        return found
+
+    def is_stuck(self) -> bool:
+        """Whether the mark repeats itself while the price moves."""
+        if len(self._marks) < STUCK_S:
+            return False
+        marks, lasts = list(self._marks)[-STUCK_S:], list(self._lasts)[-STUCK_S:]
+        known = [x for x in lasts if isfinite(x)]
+        return all(x == marks[-1] for x in marks) and any(x != known[-1] for x in known)
+
+
+def _log(price: float | None) -> float:
+    return log(price) if price is not None and 0.0 < price < inf else nan
