@@ -47,7 +47,7 @@ def encode(message: Message, run: str) -> bytes:
 _encoder = msgspec.json.Encoder()
 
 
-_TIMES: Final[dict[type, tuple[str, ...]]] = {
+TIMES: Final[dict[type, tuple[str, ...]]] = {
     Liquidation: ("sent_at",),
     Alert: ("since", "at"),
     Forecast: ("at", "due"),
@@ -57,7 +57,7 @@ _TIMES: Final[dict[type, tuple[str, ...]]] = {
 
 
 def _data(body: Body) -> Any:  # noqa: ANN401  (whatever msgspec encodes)
-    times = _TIMES.get(type(body))
+    times = TIMES.get(type(body))
     if times is None:
         return body
     fields = {name: getattr(body, name) for name in body.__struct_fields__}

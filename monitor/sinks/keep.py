@@ -7,12 +7,20 @@ costs the warm start and nothing else, and is counted.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final, cast
 
 from redis.exceptions import RedisClusterException, RedisError
 
 from monitor.config import RedisConfig
-from monitor.sinks.redis import Servers, reason_of
+from monitor.sinks.redis import (
+    PATIENCE_FACTOR,
+    TRANSPORT,
+    Reason,
+    Servers,
+    raise_if_cancelled,
+    reason_of,
+)
 
 STATE_LIVES_S: Final = 72 * 3600
 """The engine refuses what is older."""
@@ -37,7 +45,7 @@ class Keeper:
         self.saved = 0
         self.failed = 0
         self._prefix = config.prefix
-        self._patience_s = config.timeout_s
+        self._patience_s = config.timeout_s * PATIENCE_FACTOR
         self._servers = Servers(config.url, config.timeout_s, f"cascade-monitor-{run}-state")
 
     async def load(self, assets: Iterable[str]) -> Mapping[str, bytes]:
@@ -48,9 +56,13 @@ class Keeper:
             try:
                 async with asyncio.timeout(self._patience_s):
                     data = cast("bytes | None", await (await self._servers.of(key)).get(key))
-            except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-                self._failed("state_not_loaded", asset, error)
-                break  # the others are not there either
+            except Exception as error:  # noqa: BLE001  (a boundary: a warm start is all it costs)
+                reason = await self._failed("state_not_loaded", asset, error)
+                if reason in TRANSPORT and not self._servers.cluster:
+                    break  # the others are on the same server
+                continue
+            finally:
+                raise_if_cancelled()
             if data is not None:
                 found[asset] = data
         return found
@@ -61,9 +73,11 @@ class Keeper:
         try:
             async with asyncio.timeout(self._patience_s):
                 await (await self._servers.of(key)).set(key, data, ex=STATE_LIVES_S)
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            self._failed("state_not_saved", asset, error)
+        except Exception as error:  # noqa: BLE001  (a boundary: as above)
+            await self._failed("state_not_saved", asset, error)
             return
+        finally:
+            raise_if_cancelled()
         self.saved += 1
 
     async def close(self) -> None:
@@ -77,7 +91,14 @@ class Keeper:
     def _key(self, asset: str) -> str:
         return f"{self._prefix}:{{{asset}}}:state"
 
-    def _failed(self, event: str, asset: str, error: Exception) -> None:
+    async def _failed(self, event: str, asset: str, error: Exception) -> Reason:
         self.failed += 1
-        fields = {"asset": asset, "reason": reason_of(error), "error": str(error)[:200]}
-        _log.warning(event, extra={"fields": fields})
+        reason = reason_of(error)
+        fields = {"asset": asset, "reason": reason, "error": str(error)[:200]}
+        trace = error if reason == "unexpected" else None
+        _log.warning(event, exc_info=trace, extra={"fields": fields})
+        if reason in TRANSPORT:
+            with suppress(RedisError, RedisClusterException, OSError):
+                async with asyncio.timeout(self._patience_s):
+                    await self._servers.forget()  # a cluster's slots may be elsewhere now
+        return reason

@@ -88,19 +88,26 @@ BATCH: Final = 64
 PATIENCE_FACTOR: Final = 4.0
 """One exchange (connect, authenticate, write, read) may take so many single timeouts in all."""
 
+RELEARN_S: Final = 1.0
+"""A cluster's layout is not learnt more often; a node that is away fails every reader of it."""
+
 LOG_INTERVAL_S: Final = 60.0
 """A lasting failure is logged this often, and at once when its reason changes."""
 
 _log = logging.getLogger(__name__)
 
 
-def key_of(prefix: str, message: Message) -> str:
-    """Key and channel of a message; the asset in braces keeps its keys in one cluster slot."""
+def key_of(prefix: str, message: Message, shard: str = "") -> str:
+    """Key and channel of a message; the asset in braces keeps its keys in one cluster slot.
+
+    What is about a whole process is kept apart from that of other shards.
+    """
     if message.kind in COMMON:
         return f"{prefix}:{COMMON[message.kind]}"
-    asset = f"{{{message.asset}}}:" if message.asset else ""
+    if not message.asset:
+        return f"{prefix}:{message.kind}" + (f":{shard}" if shard else "")
     venue = f":{message.venue}" if message.venue else ""
-    return f"{prefix}:{asset}{message.kind}{venue}"
+    return f"{prefix}:{{{message.asset}}}:{message.kind}{venue}"
 
 
 # ----------------------------------------------------------------------------- connections
@@ -128,7 +135,12 @@ class Servers:
         connections: opened so far; a change means that a server may have lost what it knew.
     """
 
-    def __init__(self, url: str, timeout_s: float, name: str) -> None:
+    def __init__(self, url: str, timeout_s: float, name: str, connections: int = 4) -> None:
+        """Check the URL; `connections` is the most that one server gets.
+
+        Raises:
+            ConfigError: the URL is not one of a Redis server.
+        """
         self.cluster = urlsplit(url).scheme in {"redis+cluster", "rediss+cluster"}
         self.connections = 0
         plain = url.replace("+cluster", "", 1) if self.cluster else url
@@ -147,7 +159,7 @@ class Servers:
             "health_check_interval": 0,
             "client_name": name,
             "protocol": 2,
-            "max_connections": 4,
+            "max_connections": connections,
             "redis_connect_func": self._connected,
             **options,
         }
@@ -155,6 +167,9 @@ class Servers:
         self._topology: RedisCluster | None = None
         self._topology_url = plain
         self._timeout_s = timeout_s
+        # Several readers share a subscriber's servers, and the layout is to be learnt once.
+        self._learning = asyncio.Lock()
+        self._learnt_at = -RELEARN_S
 
     async def greet(self) -> None:
         """Check that the only server answers; a cluster is checked node by node as it is used."""
@@ -173,14 +188,18 @@ class Servers:
         return self._client(node.name, {"host": node.host, "port": node.port})
 
     async def forget(self) -> None:
-        """Learn the cluster's layout anew before the next use."""
+        """Learn the cluster's layout anew before the next use, unless that has just been done."""
+        if time.monotonic() - self._learnt_at >= RELEARN_S:
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
         topology, self._topology = self._topology, None
         if topology is not None:
             await topology.aclose()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self.forget()
+        await self._disconnect()
         while self._clients:
             _, client = self._clients.popitem()
             await client.aclose()
@@ -193,22 +212,24 @@ class Servers:
         return self._clients[name]
 
     async def _learn(self) -> RedisCluster:
-        if self._topology is None:
-            topology = RedisCluster.from_url(
-                self._topology_url,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-                retry=Retry(NoBackoff(), 0),
-                client_name=self._options["client_name"],
-                protocol=2,
-            )
-            try:
-                await topology.initialize()
-            except BaseException:
-                await topology.aclose()
-                raise
-            self._topology = topology
-        return self._topology
+        async with self._learning:
+            if self._topology is None:
+                topology = RedisCluster.from_url(
+                    self._topology_url,
+                    socket_timeout=self._timeout_s,
+                    socket_connect_timeout=self._timeout_s,
+                    retry=Retry(NoBackoff(), 0),
+                    client_name=self._options["client_name"],
+                    protocol=2,
+                )
+                try:
+                    await topology.initialize()
+                except BaseException:
+                    await topology.aclose()
+                    raise
+                self._topology = topology
+                self._learnt_at = time.monotonic()
+            return self._topology
 
     async def _connected(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
@@ -230,8 +251,14 @@ class RedisSink:
         last_success_at: seconds since the Unix epoch, 0 when never.
     """
 
-    def __init__(self, config: RedisConfig, run: str, outbox: Outbox) -> None:
+    def __init__(self, config: RedisConfig, run: str, outbox: Outbox, shard: str = "") -> None:
         """Check the URL; connect to nothing yet.
+
+        Args:
+            config: where to write.
+            run: the id of this process.
+            outbox: what to deliver.
+            shard: ``i/n`` where several processes share the assets.
 
         Raises:
             ConfigError: the URL is not one of a Redis server.
@@ -244,6 +271,7 @@ class RedisSink:
         self.last_success_at = 0.0
         self._config = config
         self._run = run
+        self._shard = shard
         self._outbox = outbox
         self._url = masked(config.url)
         self._servers = Servers(config.url, config.timeout_s, f"cascade-monitor-{run}")
@@ -327,7 +355,7 @@ class RedisSink:
         """
         groups: dict[str, list[Entry]] = {}
         for entry in entries:
-            key = key_of(self._config.prefix, entry.message)
+            key = key_of(self._config.prefix, entry.message, self._shard)
             if entry.is_state:
                 slot = f"{{{entry.message.asset}}}" if entry.message.asset else key
                 key = slot if self._servers.cluster else ""
@@ -343,7 +371,7 @@ class RedisSink:
                 await self._servers.greet()
         except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
             return await self._count(error)
-        _raise_if_cancelled()
+        raise_if_cancelled()
         return None
 
     async def _send(self, key: str, batch: list[Entry], done: set[int]) -> Reason | None:
@@ -356,13 +384,13 @@ class RedisSink:
                     await self._write_events(client, key, batch, done)
         except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
             return await self._count(error)
-        _raise_if_cancelled()
+        raise_if_cancelled()
         return None
 
     async def _write_states(self, client: Redis, batch: list[Entry], done: set[int]) -> None:
         async with client.pipeline(transaction=True) as pipe:
             for entry in batch:
-                key = key_of(self._config.prefix, entry.message)
+                key = key_of(self._config.prefix, entry.message, self._shard)
                 text = encode(entry.message, self._run)
                 # Milliseconds, because of the part of the time that has already passed.
                 remaining_ms = int(self._outbox.remaining_s(entry) * 1000)
@@ -497,7 +525,7 @@ def reason_of(error: BaseException) -> Reason:
     return "unexpected"
 
 
-def _raise_if_cancelled() -> None:
+def raise_if_cancelled() -> None:
     """Repeat a cancellation that the client library has swallowed.
 
     It awaits in `asyncio.wait_for`, which before Python 3.12 returns normally if what it waits for

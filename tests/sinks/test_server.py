@@ -11,21 +11,12 @@ import pytest
 from monitor.config import PipelineConfig
 from monitor.events import NS, BookSnapshot, Gap, Listed, MarkPrice, Rejected, Silence
 from monitor.pipeline import Pipeline
+from monitor.sinks.guard import HEADERS
 from monitor.sinks.metrics import Identity, Latest, Meter, Queue, Sources, build_registry
 from monitor.sinks.outbox import Outbox
 from monitor.sinks.redis import RedisSink
-from monitor.sinks.server import (
-    ALIVE_IDLE_S,
-    HEADERS,
-    PAGES,
-    Readiness,
-    Server,
-    ServerError,
-    alive,
-    readiness,
-    ready,
-    status_of,
-)
+from monitor.sinks.server import PAGES, Server, ServerError
+from monitor.sinks.status import ALIVE_IDLE_S, Readiness, alive, readiness, ready, status_of
 from tests.builders import AT, config, engine_config, instrument, venue_config
 from tests.sinks.builders import redis_config
 
@@ -365,7 +356,11 @@ async def test_head_has_the_headers_of_get_and_no_body():
     daemon = Daemon()
     async with serving(daemon.sources()) as (session, _):
         for path in ("/", "/healthz", "/readyz", "/status"):
-            async with session.get(path) as whole, session.head(path) as head:
+            plain = {"Accept-Encoding": "identity"}
+            async with (
+                session.get(path, headers=plain) as whole,
+                session.head(path, headers=plain) as head,
+            ):
                 assert head.status == whole.status
                 assert head.content_type == whole.content_type
                 assert await head.read() == b""
