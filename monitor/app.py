@@ -55,7 +55,9 @@ from monitor.pipeline import Pipeline
 from monitor.recordings import Format, unspecified, write_journal
 from monitor.recordings import inputs as recorded_inputs
 from monitor.sinks.embedded import Embedded
+from monitor.sinks.history import History
 from monitor.sinks.keep import Keeper
+from monitor.sinks.live import Live
 from monitor.sinks.metrics import (
     Identity,
     Latest,
@@ -63,14 +65,17 @@ from monitor.sinks.metrics import (
     Queue,
     Sink,
     Sources,
+    Waiting,
     build_registry,
     watch_loop,
 )
 from monitor.sinks.mqtt import MqttSink
 from monitor.sinks.outbox import Outbox
 from monitor.sinks.recorder import QUEUE_CHUNKS, Recorder
-from monitor.sinks.redis import RedisSink, masked
+from monitor.sinks.redis import RedisSink, Servers, masked
+from monitor.sinks.sdnotify import Supervisor
 from monitor.sinks.server import Server
+from monitor.sinks.status import readiness, ready
 from monitor.sinks.webhook import WebhookSink, webhook_sinks
 from monitor.venues import VENUES
 
@@ -169,7 +174,7 @@ class Pump:
         self.meter = meter
         self.feeds = feeds or {}
         self.https = https or {}
-        self.takers: list[Outbox | Latest | MqttSink | WebhookSink] = []
+        self.takers: list[Outbox | Latest | MqttSink | WebhookSink | Live | History] = []
         self._recorder = recorder
 
     async def run(self, inbox: Inbox) -> None:
@@ -218,6 +223,7 @@ async def run(
     now: Callable[[], int] | None = None,
     speed: float = 1.0,
     duration_s: float | None = None,
+    resume: bool = True,
     on_stop: Callable[[Pipeline], None] | None = None,
 ) -> None:
     """The live daemon, until SIGTERM or SIGINT; a second signal ends it at once.
@@ -229,6 +235,7 @@ async def run(
         now: the clock, ns since the Unix epoch; the machine's unless given.
         speed: how many seconds of that clock pass in one of the machine's.
         duration_s: end by itself after so many of the machine's seconds.
+        resume: whether to go on from the state that was saved, and to save it.
         on_stop: is shown the state when the end comes, while the feeds still stand.
 
     Raises:
@@ -237,6 +244,7 @@ async def run(
         OSError: the HTTP address cannot be bound.
     """
     stop = _stop_on_signals()
+    supervisor = Supervisor(os.environ)
     effective = pipeline_config(config, specifications, shard)
     pipeline = Pipeline(effective)
     inbox = Inbox(config.queue_length)
@@ -263,7 +271,8 @@ async def run(
     async with AsyncExitStack() as stack:
         if recorder is not None:
             stack.push_async_callback(asyncio.to_thread, recorder.close)
-        keeper = await stack.enter_async_context(_serving(config, sources, pump))
+        sources, keeper = await stack.enter_async_context(_serving(config, sources, pump))
+        keeper = keeper if resume else None
         if keeper is not None:
             assets = {a for venue in effective.venues.values() for a in venue.instruments.values()}
             for asset, data in (await keeper.load(sorted(assets))).items():
@@ -278,6 +287,12 @@ async def run(
             ticking = ticker(inbox, config.engine.tick_interval_ms / speed, now)
             tasks.append(group.create_task(ticking, name="ticker"))
             tasks.append(group.create_task(watch_loop(meter), name="loop watch"))
+            telling = supervisor.run(
+                lambda: meter.idle_s,
+                lambda: ready(readiness(sources, config.http)),
+                config.http.ready_grace_s,
+            )
+            tasks.append(group.create_task(telling, name="supervisor"))
             if keeper is not None:
                 saving = _keep(keeper, pipeline, config.redis.save_interval_s, now)
                 tasks.append(group.create_task(saving, name="state keeper"))
@@ -286,6 +301,7 @@ async def run(
                 async with asyncio.timeout(duration_s):
                     await stop.wait()
             log.info("stopping", extra={"fields": {}})
+            supervisor.tell("STOPPING=1", "STATUS=stopping")
             if on_stop is not None:
                 on_stop(pipeline)
             for task in tasks:
@@ -383,6 +399,7 @@ def _identity(config: Config, run_id: str, shard: Shard) -> Identity:
         config,
         redis=shown,
         mqtt=msgspec.structs.replace(config.mqtt, password=""),
+        http=msgspec.structs.replace(config.http, token=""),
         webhook=msgspec.structs.replace(
             config.webhook, secret="", urls=[masked(url) for url in config.webhook.urls]
         ),
@@ -416,36 +433,51 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _serving(config: Config, sources: Sources, pump: Pump) -> AsyncIterator[Keeper | None]:
+async def _serving(
+    config: Config, sources: Sources, pump: Pump
+) -> AsyncIterator[tuple[Sources, Keeper | None]]:
     """Run the sinks around the pump; on the way out deliver what is pending.
 
-    Yields what keeps the state for a warm restart; None without Redis.
+    Yields the sources with the sinks, and what keeps the state for a warm restart; None without
+    Redis.
     """
     pump.takers.append(sources.latest)
-    keeper = None
+    keeper = settings = letters = None
     sinks: dict[str, Sink] = {}
-    outboxes: dict[str, Outbox] = {}
+    outboxes: dict[str, Waiting] = {}
     async with AsyncExitStack() as stack:
         if config.redis.enabled:
             settings = await _redis_settings(config, stack)
             keeper = Keeper(settings, sources.identity.run)
             stack.push_async_callback(keeper.close)
-            sink, outbox = await _redis(settings, sources.identity.run, stack)
+            sink, outbox = await _redis(settings, sources.identity, stack)
             sinks["redis"], outboxes["redis"] = sink, outbox
+            letters = outbox
             pump.takers.append(outbox)
         # Closed before Redis, which takes the records of what they could not deliver.
-        remotes = list(_remotes(config, sources, outboxes.get("redis")))
+        remotes = list(_remotes(config, sources, letters))
         stack.push_async_callback(_close, [remote for _, remote, _ in remotes])
         for name, remote, outbox in remotes:
             sinks[name], outboxes[name] = remote, outbox
             await stack.enter_async_context(_background(remote.run(), f"{name} sink"))
             pump.takers.append(remote)
+        live = history = None
+        if config.http.enabled:
+            live = Live(sources)
+            history = History(sources.identity.run, sources.now)
+            sinks["page"], outboxes["page"] = live, live
+            pump.takers += [live, history]
+            # A replay is of another time than what is in Redis.
+            if settings is not None and sources.meter is not None:
+                servers = Servers(settings.url, settings.timeout_s, "cascade-monitor-history")
+                recalling = history.recall(servers, settings.prefix, _assets(sources.pipeline))
+                await stack.enter_async_context(_background(recalling, "history"))
         sources = msgspec.structs.replace(sources, sinks=sinks, outboxes=outboxes)
         if config.http.enabled:
-            server = Server(config.http, sources, build_registry(sources))
+            server = Server(config.http, sources, build_registry(sources), live, history)
             print(f"HTTP: {await server.start()}", file=sys.stderr)  # noqa: T201
             stack.push_async_callback(server.stop)
-        yield keeper
+        yield sources, keeper
 
 
 async def _redis_settings(config: Config, stack: AsyncExitStack) -> RedisConfig:
@@ -461,10 +493,10 @@ async def _redis_settings(config: Config, stack: AsyncExitStack) -> RedisConfig:
 
 
 async def _redis(
-    settings: RedisConfig, run_id: str, stack: AsyncExitStack
+    settings: RedisConfig, identity: Identity, stack: AsyncExitStack
 ) -> tuple[RedisSink, Outbox]:
     outbox = Outbox(settings.queue_length, settings.state_ttl_s)
-    sink = RedisSink(settings, run_id, outbox)
+    sink = RedisSink(settings, identity.run, outbox, identity.shard)
     stack.push_async_callback(sink.close, DRAIN_S)
     await stack.enter_async_context(_background(sink.run(), "redis sink"))
     return sink, outbox

@@ -23,7 +23,10 @@ import msgspec
 
 from monitor import __version__, app, ask, demo, logs, picture, tables, whatif
 from monitor.ask import QuestionError, Unanswered
+from monitor.backtest import fit, skill
 from monitor.backtest import heatmap as heatmap_report
+from monitor.backtest.fitting import TooFewPositivesError
+from monitor.backtest.skill import OverlapError
 from monitor.config import (
     Config,
     ConfigError,
@@ -49,7 +52,7 @@ SECRETS: Final = ("http.token", "mqtt.password", "webhook.secret")
 _log = logging.getLogger(__name__)
 
 
-BACKTESTS: Final = (heatmap_report.COMMAND,)
+BACKTESTS: Final = (heatmap_report.COMMAND, skill.COMMAND, fit.COMMAND)
 """Subcommands of `backtest`."""
 
 HISTORY_MIN: Final = 60.0
@@ -84,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
                 | JournalError()
                 | RecordingError()
                 | EmbeddedError()
+                | OverlapError()
+                | TooFewPositivesError()
                 | OSError() as cause
             ):
                 _complain(str(cause))

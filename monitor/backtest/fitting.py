@@ -9,9 +9,18 @@ from math import inf
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from monitor.core.features import FALLING, INPUTS, RISING, Features, PerHorizon
+from monitor.core.features import (
+    FALLING,
+    INPUTS,
+    RISING,
+    Features,
+    PerHorizon,
+    logistic,
+    logit,
+)
 from monitor.core.forecast import Calibration, Model, Variant, pav
 from monitor.core.regression import Recursive
 from monitor.events import HORIZONS_S
@@ -44,9 +53,16 @@ def rows(features: Sequence[Features]) -> Floats:
     return np.array(listed).reshape(len(features), len(INPUTS), -1).transpose(0, 2, 1)
 
 
+HEAT: Final = ("sigma_fast", "endogeneity", "prints", "contagion", "plumbing")
+"""Inputs of which more never makes a market safer; few events alone may seem to say so."""
+
+
 def bounds() -> tuple[Floats, Floats]:
-    """Lowest and highest weight of each of `INPUTS`: the monotonicity that a model must have."""
-    low = np.array([0.0 if name in RISING else -inf for name in INPUTS])
+    """Lowest and highest weight of each of `INPUTS`.
+
+    `RISING` and `FALLING` are what every model must have, `HEAT` what a fit is kept from.
+    """
+    low = np.array([0.0 if name in (*RISING, *HEAT) else -inf for name in INPUTS])
     high = np.array([0.0 if name in FALLING else inf for name in INPUTS])
     return low, high
 
@@ -183,7 +199,7 @@ def fitted(
 
     Args:
         x: `rows`, shape (n, horizons, inputs); NaN where missing, which counts as the mean.
-        y: labels 0 or 1, shape (n, horizons).
+        y: labels 0 or 1, shape (n, horizons); NaN where not known, which counts for nothing.
         held_out: rows that calibrate and do not fit, shape (n,); whole runs or days, since the
             minutes of a day are no independent witnesses.
         inputs: which of `INPUTS` may have weight; `BASELINE_INPUTS` for the baseline.
@@ -197,7 +213,9 @@ def fitted(
     used = np.array([name in inputs for name in INPUTS])
     intercepts, weights, means, scales, curves = [], [], [], [], []
     for h in range(len(HORIZONS_S)):
-        here = x[~held_out, h]
+        told = np.isfinite(y[:, h])
+        learnt, checked = told & ~held_out, told & held_out
+        here = x[learnt, h]
         known = np.isfinite(here)
         some = np.maximum(known.sum(axis=0), 1)
         mean = np.where(known, here, 0.0).sum(axis=0) / some
@@ -211,8 +229,8 @@ def fitted(
             # Their weights are per standard deviation of theirs.
             centre = np.array(prior.weights[h]) / np.array(prior.scales[h]) * scale
         found = logistic_fit(
-            standard[~held_out][:, active],
-            y[~held_out, h],
+            standard[learnt][:, active],
+            y[learnt, h],
             ridge=ridge,
             low=low[active],
             high=high[active],
@@ -221,7 +239,7 @@ def fitted(
         row = np.zeros(len(INPUTS))
         row[active] = found[1:]
         odds = found[0] + standard @ row
-        curves.append(calibration(odds[held_out], y[held_out, h]))
+        curves.append(calibration(odds[checked], y[checked, h]))
         intercepts.append(float(found[0]))
         weights.append(_rounded(row))
         means.append(_rounded(mean))
@@ -241,8 +259,42 @@ def _rounded(values: Floats) -> tuple[float, ...]:
 
 def base_rates(y: Floats) -> PerHorizon:
     """Frequency of the label per horizon, never quite 0; `y` as in `fitted`."""
-    rates = [float((column.sum() + 0.5) / (len(column) + 1)) for column in y.T]
+    known = np.isfinite(y)
+    events, rows_known = np.where(known, y, 0.0).sum(axis=0), known.sum(axis=0)
+    rates = ((events + 0.5) / (rows_known + 1)).tolist()
     return rates[0], rates[1], rates[2]
+
+
+def rebased(variant: Variant, before: PerHorizon, after: PerHorizon) -> Variant:
+    """The same model where the label occurs `after` as often instead of `before`.
+
+    Odds are multiplied by the ratio of the odds of the base rates, which is right where events
+    look the same whatever their number (prior shift).
+    """
+    curves = []
+    for curve, old, new in zip(variant.calibrations, before, after, strict=True):
+        shift = logit(new) - logit(old)
+        if curve.knots:
+            values = tuple(logistic(logit(p) + shift) for p in curve.values)
+            curves.append(Calibration(knots=curve.knots, values=values))
+        else:
+            curves.append(Calibration(slope=curve.slope, intercept=curve.intercept + shift))
+    return replace(variant, calibrations=(curves[0], curves[1], curves[2]))
+
+
+def said(variant: Variant, x: Floats) -> Floats:
+    """Probabilities of a model for `rows`, shape (n, horizons); as `Forecaster` without holding."""
+    found = np.empty(x.shape[:2])
+    for h in range(len(HORIZONS_S)):
+        mean, scale = np.array(variant.means[h]), np.array(variant.scales[h])
+        standard = np.where(np.isfinite(x[:, h]), (x[:, h] - mean) / scale, 0.0)
+        odds = variant.intercepts[h] + standard @ np.array(variant.weights[h])
+        curve = variant.calibrations[h]
+        found[:, h] = [curve.probability(value) for value in odds.tolist()]
+    falls = (np.diff(found, axis=1) < 0.0).any(axis=1)
+    for i in np.flatnonzero(falls).tolist():
+        found[i] = pav(found[i].tolist(), [1.0] * len(HORIZONS_S))
+    return found
 
 
 def ridge(

@@ -47,7 +47,7 @@ from monitor.events import (
 )
 from monitor.pipeline import Pipeline
 from monitor.sinks.families import BANDS, FAMILIES, Family, Row, counter, gauge, histogram, info
-from monitor.sinks.outbox import STATE_KINDS, Outbox
+from monitor.sinks.outbox import STATE_KINDS
 from monitor.sinks.risk_metrics import risk_rows
 from monitor.venues.base import REASONS, Stream
 
@@ -149,6 +149,23 @@ class Sink(Protocol):
     @property
     def errors(self) -> Mapping[Any, int]:
         """Failures by reason."""
+
+
+class Waiting(Protocol):
+    """What is read of the messages that wait for a sink (`sinks.outbox.Outbox`)."""
+
+    limit: int
+
+    @property
+    def discarded_intentional(self) -> int:
+        """States replaced by a newer one."""
+
+    @property
+    def discarded_unintentional(self) -> int:
+        """Messages lost."""
+
+    def __len__(self) -> int:
+        """How many wait."""
 
 
 class Journal(Protocol):
@@ -297,7 +314,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     https: Mapping[str, Http] = {}
     queues: Mapping[str, Queue] = {}
     sinks: Mapping[str, Sink] = {}
-    outboxes: Mapping[str, Outbox] = {}
+    outboxes: Mapping[str, Waiting] = {}
     journal: Journal | None = None
 
 
