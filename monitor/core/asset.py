@@ -155,6 +155,7 @@ class Asset:
                 known.respecify(spec)
                 self.quantifier.risk_limit_changes += 1
             return None
+        resumed = spec.name in self._resumable
         state.map = Map(
             spec,
             prior=self._belief.prior,
@@ -163,6 +164,8 @@ class Asset:
             pool=self._pool,
         )
         reason = self._resume(at, state.map)
+        if resumed and reason is None:
+            state.ready_at = at
         state.tell()
         return reason
 
@@ -195,6 +198,8 @@ class Asset:
         """
         found = {}
         for state in self.instruments:
+            if at < state.ready_at:
+                continue
             estimate = state.map.estimate(at) if state.map is not None else None
             if estimate is not None:
                 found[state.spec.name] = (state, estimate)

@@ -110,7 +110,7 @@ class Conditions:
     def advance(self, at: int) -> Minute | None:
         """Time passed; a minute that ended, once a minute."""
         second = at // NS
-        if second == self._second:
+        if second <= self._second:
             return None
         ended = second // 60 != self._second // 60 and self._second > 0
         self._second = second

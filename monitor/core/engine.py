@@ -56,6 +56,11 @@ MS_NS: Final = 1_000_000
 DELAY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Bounds of the histogram of receive time less venue time."""
 
+PAST_WAIT_NS: Final = 20 * NS
+INTEREST_WAIT_NS: Final = 4 * NS
+"""How long a map waits for candles, which some venues or recordings do not have, and then for the
+open interest of the past: before, all positions would stand where the price is now."""
+
 ROW_REACH: Final = 0.15
 """Log distance from the mark that a row of the two-dimensional picture covers."""
 
@@ -205,6 +210,7 @@ class Engine:
     def _on_mark(self, at: int, state: InstrumentState, event: MarkPrice) -> Result:
         if event.mark is not None:
             state.mark, state.mark_at = event.mark, at
+            state.ready_at = state.ready_at or at + PAST_WAIT_NS
             if state.map is not None:
                 state.map.mark(at, event.mark)
         if event.index is not None:
@@ -239,8 +245,10 @@ class Engine:
         self.assets[state.spec.asset].printed(at, state, event)
         return [self._message("liquidations", state.spec.asset, at, event)]
 
-    def _on_candles(self, _at: int, state: InstrumentState, event: Candles) -> Result:
+    def _on_candles(self, at: int, state: InstrumentState, event: Candles) -> Result:
         state.candles = event.rows
+        # Open interest is asked for after them and comes soon, if the venue has it.
+        state.ready_at = min(state.ready_at or at + PAST_WAIT_NS, at + INTEREST_WAIT_NS)
         self.assets[state.spec.asset].conditions.history(event.rows)
         if state.map is not None:
             state.map.history(state.candles, state.interests)
@@ -376,7 +384,7 @@ class Engine:
     def _is_due(self, what: str, at: int, interval_ns: int) -> bool:
         """Whether a multiple of the interval has passed since this was last asked."""
         number = at // interval_ns
-        if number == self._last[what]:
+        if number <= self._last[what]:
             return False
         self._last[what] = number
         return True

@@ -93,6 +93,8 @@ class InstrumentState:
         self.mark: float | None = None
         self.index: float | None = None
         self.mark_at = 0
+        self.ready_at = 0
+        """From when its map is to be believed: once its past has been told, or was waited for."""
         self.funding: Funding | None = None
         self.open_interest_base: float | None = None
         self.open_interest_usd: float | None = None

@@ -37,7 +37,7 @@ class Neighbours:
     def advance(self, at: int, assets: Mapping[str, Asset]) -> None:
         """Take note of the time, and once a minute of what the assets did in it."""
         minute = at // (60 * NS)
-        if minute == self._minute:
+        if minute <= self._minute:
             return
         self._minute = minute
         names = tuple(sorted(assets))

@@ -125,7 +125,7 @@ class Quantifier:
 
     def second(self, at: int) -> None:
         """Time passed, and `conditions` has heard of it; counts once a second."""
-        if at // NS == self._second:
+        if at // NS <= self._second:
             return
         self._second = at // NS
         for state in self._instruments:

@@ -40,6 +40,7 @@ def listed(*specs, at=START):
     engine = Engine(engine_config())
     for one in specs:
         engine.process(at, Listed(one))
+        engine.process(at - 5 * NS, Candles(one.name, 300, []))
     return engine
 
 

@@ -13,6 +13,7 @@ from monitor.config import PipelineConfig
 from monitor.events import (
     NS,
     BookSnapshot,
+    Candles,
     Frame,
     Funding,
     Gap,
@@ -104,6 +105,7 @@ class Market:
             for symbol, asset in codec.assets.items():
                 spec = instrument(symbol, venue=codec.venue, asset=asset, tiers=TIERS)
                 self.tell(Listed(spec))
+                self.engine.process(self.at - 5 * NS, Candles(spec.name, 300, []))
 
     def tell(self, *events):
         for event in events:

@@ -2,8 +2,9 @@
 
 import { balance, reliability, strip } from "./charts.js";
 import { clock, duration, el, percent, usd } from "./format.js";
-import { HeatMap, colours, css, rowOf } from "./heatmap.js";
+import { HeatMap, rowOf } from "./heatmap.js";
 import { Live, Refused, ask, setToken } from "./live.js";
+import { colours, css } from "./palette.js";
 import * as panels from "./panels.js";
 
 const OLD_MS = 10_000; // after so long without news a state is no longer shown as the present

@@ -1,7 +1,7 @@
 // The small pictures: an asset's fuel around its mark, depth against fuel, reliability.
 
-import { colours, css, fit } from "./heatmap.js";
 import { percent, usd } from "./format.js";
+import { colours, css, fit } from "./palette.js";
 
 /** USD by distance from the mark, summed outwards: [distance ratio, USD] pairs. */
 export function fuelCurve(map, side) {

@@ -13,7 +13,7 @@ export function exactUsd(value) {
 export function usd(value) {
   if (value == null) return UNKNOWN;
   const size = Math.abs(value);
-  for (const [unit, name] of [[1e9, " B"], [1e6, " M"], [1e3, " k"]]) {
+  for (const [unit, name] of [[1e9, "\u00a0B"], [1e6, "\u00a0M"], [1e3, "\u00a0k"]]) {
     if (size >= unit * 0.9995) return `$${figures(value / unit)}${name}`;
   }
   return `$${Math.round(value)}`;
@@ -37,16 +37,16 @@ export function percent(ratio) {
   if (ratio == null) return UNKNOWN;
   const value = ratio * 100;
   const size = Math.abs(value);
-  if (size > 0 && size < 0.01) return "<0.01 %";
-  if (ratio < 1 && size > 99.9) return ">99.9 %";
-  return `${value.toFixed(size >= 9.995 ? (size >= 99.95 ? 0 : 1) : 2)} %`;
+  if (size > 0 && size < 0.01) return "<0.01\u00a0%";
+  if (ratio < 1 && size > 99.9) return ">99.9\u00a0%";
+  return `${value.toFixed(size >= 9.995 ? (size >= 99.95 ? 0 : 1) : 2)}\u00a0%`;
 }
 
 /** A signed move. */
 export function move(ratio, digits = Math.abs(ratio) >= 0.09995 ? 1 : 2) {
   if (ratio == null) return UNKNOWN;
   const value = ratio * 100;
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)} %`;
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}\u00a0%`;
 }
 
 export function times(value) {
@@ -59,10 +59,10 @@ export function plain(value, digits = 2) {
 
 export function duration(seconds) {
   if (seconds == null) return UNKNOWN;
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 10) return `${seconds.toFixed(1)}\u00a0s`;
+  if (seconds < 120) return `${Math.round(seconds)}\u00a0s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)}\u00a0min`;
+  return `${(seconds / 3600).toFixed(1)}\u00a0h`;
 }
 
 const two = (n) => String(n).padStart(2, "0");

@@ -3,62 +3,12 @@
 // Buckets of all rows lie on one grid of ln price, so a cell is named by its number on that grid.
 
 import { clock, exactUsd, move, price, usd } from "./format.js";
+import { hands } from "./hands.js";
+import { TABLES, colours, css, fit, ramp, theme } from "./palette.js";
 
 const SECOND = 1e6; // everything is in microseconds
 const BINS = 720; // columns at most; a picture needs no more
 const HOLD = 2.6; // a row stands for so many of its intervals, then it is a hole
-const RAMPS = {
-  dark: {
-    none: [13, 18, 24],
-    long: [[13, 18, 24], [96, 46, 8], [214, 104, 10], [255, 176, 77], [255, 244, 214]],
-    short: [[13, 18, 24], [12, 52, 104], [28, 110, 200], [108, 182, 255], [226, 243, 255]],
-    ink: "#e8eef5", paper: "#0d1218", quiet: "#a3b1c0", grid: "rgba(163,177,192,.16)",
-    mark: "#ffffff", halo: "#000000", asked: "#ffd866", hole: "#38434f",
-  },
-  light: {
-    none: [255, 255, 255],
-    long: [[255, 255, 255], [255, 224, 184], [246, 152, 50], [188, 82, 0], [84, 32, 0]],
-    short: [[255, 255, 255], [204, 228, 255], [84, 156, 238], [18, 84, 174], [2, 30, 78]],
-    ink: "#17202a", paper: "#ffffff", quiet: "#505d6b", grid: "rgba(60,75,92,.16)",
-    mark: "#000000", halo: "#ffffff", asked: "#6b4300", hole: "#c9d1da",
-  },
-};
-
-const lerp = (a, b, t) => a + (b - a) * t;
-
-function ramp(stops) {
-  const table = new Uint32Array(256);
-  for (let i = 0; i < 256; i++) {
-    const x = (i / 255) * (stops.length - 1);
-    const k = Math.min(stops.length - 2, Math.floor(x));
-    const [r, g, b] = [0, 1, 2].map((c) => Math.round(lerp(stops[k][c], stops[k + 1][c], x - k)));
-    table[i] = (255 << 24) | (b << 16) | (g << 8) | r;
-  }
-  return table;
-}
-
-const TABLES = Object.fromEntries(
-  Object.entries(RAMPS).map(([name, c]) => [name, { long: ramp(c.long), short: ramp(c.short) }]),
-);
-
-export const theme = () => (document.documentElement.dataset.theme === "light" ? "light" : "dark");
-export const colours = () => RAMPS[theme()];
-export const css = ([r, g, b]) => `rgb(${r},${g},${b})`;
-
-/** A canvas at the screen's own resolution; returns its context and size in CSS pixels. */
-export function fit(canvas) {
-  const ratio = Math.min(3, devicePixelRatio || 1);
-  const { clientWidth: width, clientHeight: height } = canvas;
-  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width !== w || canvas.height !== h) {
-    canvas.width = w;
-    canvas.height = h;
-  }
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, height);
-  return { context, width, height };
-}
 
 /** A row of the picture from a message's data; `low` is the grid number of its first bucket. */
 export function rowOf(at, data, seq, run) {
@@ -618,7 +568,7 @@ export class HeatMap {
     } else if (cell) {
       const told = (side) => {
         if (cell[side] == null) return `${side}s unknown (outside the row)`;
-        const range = cell.interval ? ` (80 %: ${usd(cell.interval[side][0])} to ${usd(cell.interval[side][1])})` : "";
+        const range = cell.interval ? ` (80\u00a0%: ${usd(cell.interval[side][0])} to ${usd(cell.interval[side][1])})` : "";
         return `${side}s ${exactUsd(cell[side])}${cell[side] > 0 ? range : ""}`;
       };
       text = `${clock(cell.at)} UTC · ${price(cell.from)} to ${price(cell.to)} (${move(cell.distance)} from the mark) · ` +
@@ -629,119 +579,9 @@ export class HeatMap {
     }
     if (out.textContent !== text) out.textContent = text;
   }
-
-  // ----------------------------------------------------------------------------------- hands
-
-  listen() {
-    const canvas = this.canvas;
-    const spot = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [event.clientX - box.left, event.clientY - box.top];
-    };
-    canvas.addEventListener("pointerdown", (event) => {
-      if (!this.geometry) return;
-      this.drag = { from: spot(event), price: this.panPrice, time: this.panTime };
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const g = this.geometry;
-      if (!g) return;
-      const [x, y] = spot(event);
-      if (this.drag && Math.hypot(x - this.drag.from[0], y - this.drag.from[1]) > 4) {
-        const { from, price: p, time } = this.drag;
-        this.panPrice = p + ((y - from[1]) / (g.bottom - g.top)) * 2 * this.half;
-        this.panTime = Math.max(0, time + ((x - from[0]) / (g.right - g.left)) * (g.end - g.begin));
-        this.cross = null;
-      } else {
-        this.cross = { at: Math.min(g.end, g.at(Math.max(g.left, Math.min(x, g.right)))), price: g.price(Math.max(g.top + 1, Math.min(y, g.bottom - 1))) };
-      }
-      this.draw();
-    });
-    for (const name of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(name, () => { this.drag = null; });
-    }
-    canvas.addEventListener("pointerleave", () => {
-      if (document.activeElement !== canvas) this.cross = null;
-      this.draw();
-    });
-    canvas.addEventListener("wheel", (event) => {
-      if (!this.geometry) return;
-      event.preventDefault();
-      const turn = event.deltaY || event.deltaX;
-      if (event.shiftKey) this.canvas.dispatchEvent(new CustomEvent("range", { detail: Math.sign(turn) }));
-      else this.zoom(Math.exp(Math.max(-120, Math.min(120, turn)) * 0.002), spot(event)[1]);
-    }, { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
-    canvas.addEventListener("blur", () => { this.cross = null; this.draw(); });
-    this.listenHandle();
-  }
-
-  zoom(factor, y) {
-    const g = this.geometry;
-    const half = Math.min(0.3, Math.max(0.006, this.half * factor));
-    if (y !== undefined && g) {
-      const share = 1 - (2 * (y - g.top)) / (g.bottom - g.top);
-      this.panPrice += share * (this.half - half);
-    }
-    this.half = half;
-    this.draw();
-  }
-
-  key(event) {
-    const g = this.geometry;
-    if (!g) return;
-    const grid = this.now ?? this.rows.at(-1);
-    const at = this.cross?.at ?? g.end;
-    const p = this.cross?.price ?? Math.exp((Math.floor(Math.log(g.mark) / grid.step - grid.offset) + 0.5 + grid.offset) * grid.step);
-    const far = event.shiftKey ? 10 : 1;
-    const bin = Math.max(10 * SECOND, (g.end - g.begin) / 180);
-    const keys = {
-      ArrowUp: () => { this.cross = { at, price: p * Math.exp(grid.step * far) }; },
-      ArrowDown: () => { this.cross = { at, price: p * Math.exp(-grid.step * far) }; },
-      ArrowLeft: () => { this.cross = { at: Math.max(g.begin, at - bin * far), price: p }; },
-      ArrowRight: () => { this.cross = { at: Math.min(g.end, at + bin * far), price: p }; },
-      Home: () => { this.panTime = 0; this.panPrice = 0; this.cross = { at: g.end, price: g.mark }; },
-      Escape: () => { this.cross = null; },
-      "+": () => this.zoom(0.8), "=": () => this.zoom(0.8), "-": () => this.zoom(1.25), 0: () => this.reset(),
-      "[": () => this.canvas.dispatchEvent(new CustomEvent("range", { detail: 1 })),
-      "]": () => this.canvas.dispatchEvent(new CustomEvent("range", { detail: -1 })),
-    };
-    if (!keys[event.key]) return;
-    event.preventDefault();
-    keys[event.key]();
-    if (this.cross) {
-      const ln = Math.log(this.cross.price);
-      if (ln > g.high) this.panPrice += ln - g.high + grid.step;
-      if (ln < g.low) this.panPrice -= g.low - ln + grid.step;
-    }
-    this.draw();
-  }
-
-  listenHandle() {
-    const handle = this.handle;
-    const set = (ratio) => {
-      const kept = Math.max(-0.3, Math.min(0.3, Math.round(ratio * 1000) / 1000));
-      this.asked(kept === 0 ? (this.shock < 0 ? -0.001 : 0.001) : kept);
-    };
-    handle.addEventListener("pointerdown", (event) => {
-      event.preventDefault();
-      handle.focus();
-      handle.setPointerCapture(event.pointerId);
-    });
-    handle.addEventListener("pointermove", (event) => {
-      if (!handle.hasPointerCapture(event.pointerId)) return;
-      const y = event.clientY - this.canvas.getBoundingClientRect().top;
-      set(this.geometry.price(y) / this.geometry.mark - 1);
-    });
-    handle.addEventListener("keydown", (event) => {
-      const by = { ArrowUp: 0.001, ArrowRight: 0.001, ArrowDown: -0.001, ArrowLeft: -0.001, PageUp: 0.01, PageDown: -0.01 }[event.key];
-      if (by === undefined) return;
-      event.preventDefault();
-      const next = this.shock + by;
-      set(Math.abs(next) < 1e-9 ? by : next);
-    });
-  }
 }
+
+Object.assign(HeatMap.prototype, hands);
 
 function markAt(marks, at) {
   let [a, b] = [0, marks.length];

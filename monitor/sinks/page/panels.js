@@ -61,7 +61,7 @@ export function sentences(d, mark) {
     ? `It would end farther than can be seen (${percent(m.reach)}).`
     : `It would end ${move(sign * m.landing)} from here${mark == null ? "" : `, near ${price(mark * (1 + sign * m.landing))}`}.`;
   const burnt = m.liquidated_usd
-    ? ` Closing ${usd(m.liquidated_usd.mean)} of ${side} (80 %: ${usd(m.liquidated_usd.low)} to ${usd(m.liquidated_usd.high)}).`
+    ? ` Closing ${usd(m.liquidated_usd.mean)} of ${side} (80\u00a0%: ${usd(m.liquidated_usd.low)} to ${usd(m.liquidated_usd.high)}).`
     : "";
   return [near, end + burnt];
 }
