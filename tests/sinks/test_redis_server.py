@@ -10,10 +10,10 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from monitor import client as subscription
+from monitor.client import SubscriptionError, subscribe
 from monitor.sinks.envelope import encode
 from monitor.sinks.keep import Keeper
 from monitor.sinks.redis import REASONS, Servers, key_of
-from monitor.client import SubscriptionError, subscribe
 from tests.sinks.builders import START, depth, eventually, liquidation, redis_config, status
 from tests.sinks.goldens import MESSAGES, alert
 from tests.sinks.redis_servers import (
