@@ -13,10 +13,10 @@ import numpy as np
 from msgspec import Struct
 
 from monitor.ask import InRedis, OverHttp, QuestionError, Unanswered, depth_in, heatmap_in
-from monitor.core.curves import DISTANCES, Floats
-from monitor.core.prints import PSI
+from monitor.core.cascade.curves import DISTANCES, Floats
+from monitor.core.cascade.stress import Stress, VenueCurves, stress
+from monitor.core.forecast.prints import PSI
 from monitor.core.risk import USUAL_W
-from monitor.core.stress import Stress, VenueCurves, stress
 from monitor.events import Band, Heatmap
 from monitor.feeds.replay import JournalFiles
 from monitor.journal import Header, JournalError

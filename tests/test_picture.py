@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monitor import picture
-from monitor.core.pooling import row_of
+from monitor.core.heatmap.pooling import row_of
 from monitor.events import AtRisk, Heatmap
 from monitor.picture import PictureError, draw
 from monitor.summary import clusters, dollars, percent

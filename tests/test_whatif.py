@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from monitor import cli, whatif
-from monitor.core.curves import DISTANCES, STEP
-from monitor.core.pooling import fuel
+from monitor.core.cascade.curves import DISTANCES, STEP
+from monitor.core.heatmap.pooling import fuel
 from monitor.events import Band, Heatmap
 from tests.core.test_asset import START, listed, published, spec, told
 

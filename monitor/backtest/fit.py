@@ -1,6 +1,6 @@
 """Fits the shipped coefficients on simulated runs (model.md A12).
 
-    cascade-monitor backtest fit --seeds 200-215 --out monitor/core/coefficients.py
+    cascade-monitor backtest fit --seeds 200-215 --out monitor/core/forecast/coefficients.py
 
 Both models are fitted on the causal label (`runs`), five runs of eight for the weights and the
 others for the calibration, whole seeds each, and then moved from the base rate of these runs, in
@@ -21,9 +21,9 @@ from monitor.backtest.command import Command, progress, seeds
 from monitor.backtest.fitting import base_rates, fitted, rebased, written
 from monitor.backtest.rivals import MAPPED, RIVALS
 from monitor.backtest.runs import MINUTES, Run, runs
-from monitor.core.coefficients import HAR_PRIOR
-from monitor.core.features import BASELINE_INPUTS, INPUTS, PerHorizon
-from monitor.core.forecast import Model, Variant
+from monitor.core.forecast.coefficients import HAR_PRIOR
+from monitor.core.forecast.features import BASELINE_INPUTS, INPUTS, PerHorizon
+from monitor.core.forecast.model import Model, Variant
 from monitor.sim.parameters import Variant as Market
 
 Floats = NDArray[np.float64]
@@ -151,7 +151,7 @@ label of the simulated market; `Model.made` says on what. What they are worth is
 
 from typing import Final
 
-from monitor.core.forecast import Calibration, Model, Variant
+from monitor.core.forecast.model import Calibration, Model, Variant
 
 LABEL_SIGMAS: Final = 6.0
 """The baseline's move, in standard deviations of 5 minutes (model.md A12, k of the label)."""
@@ -160,7 +160,7 @@ LABEL_SIGMAS: Final = 6.0
 
 
 def source(found: Model) -> str:
-    """`monitor/core/coefficients.py` with these numbers, before formatting."""
+    """`monitor/core/forecast/coefficients.py` with these numbers, before formatting."""
     return _HEAD + written(found, HAR_PRIOR)
 
 

@@ -5,7 +5,7 @@ whose positions are public. Baselines get the same knowledge: the climatology is
 
     python -m monitor.backtest.fitted --seeds 0-9
 
-prints the fields of a new `monitor.core.priors.SIMULATED`.
+prints the fields of a new `monitor.core.heatmap.priors.SIMULATED`.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backtest.tape import Tape, Truth, hear, record
-from monitor.core.calibration import CLIMATOLOGY_STEP, DEFAULT_PRIOR, Prior
-from monitor.core.grid import STEP, bin_of, mirrored
-from monitor.core.heatmap import Map, Parameters
-from monitor.core.pooling import BUCKET
-from monitor.core.priors import SIMULATED
+from monitor.core.heatmap.calibration import CLIMATOLOGY_STEP, DEFAULT_PRIOR, Prior
+from monitor.core.heatmap.grid import STEP, bin_of, mirrored
+from monitor.core.heatmap.map import Map, Parameters
+from monitor.core.heatmap.pooling import BUCKET
+from monitor.core.heatmap.priors import SIMULATED
 
 Floats = NDArray[np.float64]
 

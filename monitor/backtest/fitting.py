@@ -1,7 +1,7 @@
 """Fits the coefficients of the forecast: pure functions of arrays, nothing of where they are from.
 
 `fitted` makes one `Variant` out of rows of inputs and labels, `written` the source text that
-`monitor/core/coefficients.py` ships.
+`monitor/core/forecast/coefficients.py` ships.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from monitor.core.features import (
+from monitor.core.forecast.features import (
     FALLING,
     INPUTS,
     RISING,
@@ -21,8 +21,8 @@ from monitor.core.features import (
     logistic,
     logit,
 )
-from monitor.core.forecast import Calibration, Model, Variant, pav
-from monitor.core.regression import Recursive
+from monitor.core.forecast.model import Calibration, Model, Variant, pav
+from monitor.core.forecast.regression import Recursive
 from monitor.events import HORIZONS_S
 
 Floats = NDArray[np.float64]
@@ -312,5 +312,5 @@ def ridge(
 
 
 def written(model: Model, har: dict[int, tuple[float, ...]]) -> str:
-    """Source text of what `monitor/core/coefficients.py` ships, as literals, before formatting."""
+    """Source text of `monitor.core.forecast.coefficients`, as literals, before formatting."""
     return f"HAR_PRIOR: Final = {har!r}\n\nMODEL: Final = {model!r}\n"

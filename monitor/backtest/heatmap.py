@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from monitor.backtest.command import Command, progress, seeds
 from monitor.backtest.page import page
 from monitor.backtest.tape import FIRST_S, PRINTS, Tape, Truth, hear, record
-from monitor.core.calibration import DEFAULT_PRIOR, Prior, ThrottleCorrection, Weights
-from monitor.core.grid import STEP
-from monitor.core.heatmap import Map, Parameters
-from monitor.core.margin import MarginTable, distances
-from monitor.core.pooling import BUCKET, Estimate, pooled, published
-from monitor.core.priors import SIMULATED
+from monitor.core.heatmap.calibration import DEFAULT_PRIOR, Prior, ThrottleCorrection, Weights
+from monitor.core.heatmap.grid import STEP
+from monitor.core.heatmap.map import Map, Parameters
+from monitor.core.heatmap.margin import MarginTable, distances
+from monitor.core.heatmap.pooling import BUCKET, Estimate, pooled, published
+from monitor.core.heatmap.priors import SIMULATED
 from monitor.events import NS, Heatmap
 from monitor.sim.parameters import Variant
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.backtest.heatmap import REACH, WIDTH, spearman, wasserstein
-from monitor.core.heatmap import Map, Parameters
+from monitor.core.heatmap.map import Map, Parameters
 from monitor.events import NS, Candle, Instrument, Tier
 
 Floats = NDArray[np.float64]

@@ -16,16 +16,17 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from monitor.backtest.heatmap import RECIPE
-from monitor.core.alerts import AlertRules, Budget
+from monitor.core.alerts.phases import Budget
+from monitor.core.alerts.rules import AlertRules
 from monitor.core.asset import Asset
-from monitor.core.calibration import DEFAULT_PRIOR
-from monitor.core.coefficients import MODEL
+from monitor.core.cascade.curves import DISTANCES, Floats
 from monitor.core.conditions import DIRECTIONS, SIDE_OF, SIGN
-from monitor.core.curves import DISTANCES, Floats
-from monitor.core.features import INPUTS
-from monitor.core.heatmap import Parameters
-from monitor.core.margin import MarginTable, distances
-from monitor.core.pooling import Estimate
+from monitor.core.forecast.coefficients import MODEL
+from monitor.core.forecast.features import INPUTS
+from monitor.core.heatmap.calibration import DEFAULT_PRIOR
+from monitor.core.heatmap.map import Parameters
+from monitor.core.heatmap.margin import MarginTable, distances
+from monitor.core.heatmap.pooling import Estimate
 from monitor.core.risk import Outlook
 from monitor.events import HORIZONS_S, Direction
 from monitor.sim.market import Market

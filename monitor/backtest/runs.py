@@ -31,9 +31,9 @@ from monitor.backtest.rivals import Rivals
 from monitor.backtest.tape import setting
 from monitor.core.conditions import DIRECTIONS, SIDE_OF, SIGN
 from monitor.core.engine import Engine
-from monitor.core.features import Features
-from monitor.core.label import MINUTE_NS, Labeller, LabelRule, Minute
-from monitor.core.norm import Norm
+from monitor.core.forecast.features import Features
+from monitor.core.forecast.label import MINUTE_NS, Labeller, LabelRule, Minute
+from monitor.core.forecast.norm import Norm
 from monitor.events import HORIZONS_S
 from monitor.sim.market import Market
 from monitor.sim.parameters import ASSETS, Asset, Variant

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from monitor.core.heatmap import Map
+from monitor.core.heatmap.map import Map
 from monitor.events import NS, Candle, Completeness, Instrument, Side, Taker, Tier
 from monitor.sim.chance import generator
 from monitor.sim.liquidation import Liquidation

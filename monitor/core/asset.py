@@ -10,26 +10,28 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitor.core.alerts import AlertRules, Budget, BudgetState, Fault, Quality, QualityState
-from monitor.core.calibration import ThrottleCorrection, Weights
-from monitor.core.coefficients import MODEL
-from monitor.core.commonality import ALONE, Neighbourhood
+from monitor.core.alerts.phases import Budget, BudgetState
+from monitor.core.alerts.quality import Fault, Quality, QualityState
+from monitor.core.alerts.reasons import Unheard
+from monitor.core.alerts.rules import AlertRules
+from monitor.core.cascade.curves import STEP, Floats
+from monitor.core.cascade.stress import Stress, VenueCurves, stress
 from monitor.core.conditions import DIRECTIONS, SIDE_OF, Conditions, ConditionsState
-from monitor.core.curves import STEP, Floats
-from monitor.core.heatmap import Map
+from monitor.core.depth.liquidity import LiquidityState
+from monitor.core.depth.supply import Curve
+from monitor.core.depth.supply import pooled as pooled_curves
+from monitor.core.forecast.coefficients import MODEL
+from monitor.core.forecast.label import Labeller, LabellerState
+from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
+from monitor.core.heatmap.calibration import ThrottleCorrection, Weights
+from monitor.core.heatmap.map import Map
+from monitor.core.heatmap.pooling import Estimate, fuel, pooled
+from monitor.core.heatmap.priors import PUBLISHED, Belief
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
-from monitor.core.label import Labeller, LabellerState
-from monitor.core.liquidity import LiquidityState
-from monitor.core.past import VOLATILITY_HORIZONS_S
-from monitor.core.pooling import Estimate, fuel, pooled
-from monitor.core.priors import PUBLISHED, Belief
-from monitor.core.quantities import Present, Quantifier
-from monitor.core.reasons import Unheard
+from monitor.core.quantities.commonality import ALONE, Neighbourhood
+from monitor.core.quantities.quantities import Present, Quantifier
 from monitor.core.risk import USUAL_W, Outlook, OutlookState, Situation
 from monitor.core.saved import StateError, packed, unpacked
-from monitor.core.stress import Stress, VenueCurves, stress
-from monitor.core.supply import Curve
-from monitor.core.supply import pooled as pooled_curves
 from monitor.events import (
     NS,
     Alert,

@@ -12,18 +12,18 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.calibration import ThrottleCorrection
-from monitor.core.coupling import Arbitrage, ArbitrageState
-from monitor.core.hawkes import Hawkes, HawkesState
+from monitor.core.cascade.coupling import Arbitrage, ArbitrageState
+from monitor.core.depth.liquidity import LiquidityState
+from monitor.core.depth.survival import Survival, SurvivalState, Throughput, ThroughputState
+from monitor.core.forecast.hawkes import Hawkes, HawkesState
+from monitor.core.forecast.label import Minute
+from monitor.core.forecast.norm import Norm, NormState
+from monitor.core.forecast.past import VolatilityState
+from monitor.core.forecast.prints import FollowOn, FollowOnState, Prints, PrintsState
+from monitor.core.forecast.volatility import Forecast, VolatilityForecast
+from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
-from monitor.core.label import Minute
-from monitor.core.liquidity import LiquidityState
-from monitor.core.norm import Norm, NormState
-from monitor.core.past import VolatilityState
-from monitor.core.prints import FollowOn, FollowOnState, Prints, PrintsState
 from monitor.core.saved import StateError
-from monitor.core.survival import Survival, SurvivalState, Throughput, ThroughputState
-from monitor.core.volatility import Forecast, VolatilityForecast
 from monitor.events import NS, Candle, Direction, Liquidation, Side
 
 DIRECTIONS: Final[tuple[Direction, Direction]] = ("down", "up")

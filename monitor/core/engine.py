@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 
 from monitor.config import EngineConfig
 from monitor.core.asset import Asset
-from monitor.core.calibration import ThrottleCorrection
-from monitor.core.depth import pooled_depth
+from monitor.core.depth.bands import pooled_depth
+from monitor.core.heatmap.calibration import ThrottleCorrection
+from monitor.core.heatmap.pooling import Estimate, published, row_of
+from monitor.core.heatmap.priors import BELIEFS
 from monitor.core.instrument import InstrumentState
 from monitor.core.neighbours import Neighbours
-from monitor.core.pooling import Estimate, published, row_of
-from monitor.core.priors import BELIEFS
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,

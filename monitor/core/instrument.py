@@ -4,9 +4,9 @@ from collections import deque
 from itertools import islice
 from math import log, sqrt
 
-from monitor.core.book import Book
-from monitor.core.heatmap import Map
-from monitor.core.liquidity import Liquidity
+from monitor.core.depth.book import Book
+from monitor.core.depth.liquidity import Liquidity
+from monitor.core.heatmap.map import Map
 from monitor.events import NS, Candle, Funding, Instrument, Side, Taker
 
 FLOW_SECONDS = 300

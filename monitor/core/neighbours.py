@@ -5,10 +5,10 @@ from math import sqrt
 from typing import Final, TypeAlias
 
 from monitor.core.asset import Asset
-from monitor.core.commonality import Commonality, Neighbourhood, Together
+from monitor.core.cascade.coupling import Contagion, StressBetas, contagion
 from monitor.core.conditions import DIRECTIONS, Conditions
-from monitor.core.coupling import Contagion, StressBetas, contagion
-from monitor.core.quantities import BURST
+from monitor.core.quantities.commonality import Commonality, Neighbourhood, Together
+from monitor.core.quantities.quantities import BURST
 from monitor.core.risk import USUAL_W
 from monitor.events import NS, Direction
 

@@ -10,8 +10,12 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.alerts import RISK, WARNING, AlertRules, Budget, Phases, PhasesState
-from monitor.core.cascade import (
+from monitor.core.alerts.phases import Budget, Phases, PhasesState
+from monitor.core.alerts.reasons import Evidence, Picture, Unheard, ranked
+from monitor.core.alerts.rules import RISK, WARNING, AlertRules
+from monitor.core.cascade.curves import DISTANCES, Floats
+from monitor.core.cascade.impact import stop_of_requote
+from monitor.core.cascade.loop import (
     Folds,
     as_distance,
     as_ratio,
@@ -19,20 +23,18 @@ from monitor.core.cascade import (
     severity,
     solve,
 )
-from monitor.core.coefficients import LABEL_SIGMAS
-from monitor.core.components import components
 from monitor.core.conditions import SIGN, Conditions
-from monitor.core.curves import DISTANCES, Floats
-from monitor.core.features import Features, PerHorizon
-from monitor.core.forecast import Forecaster, HeldState, Model, score
-from monitor.core.impact import stop_of_requote
-from monitor.core.label import LabelRule, Tier, Verdict
-from monitor.core.passage import first_passage, structural
-from monitor.core.reasons import Evidence, Picture, Unheard, ranked
-from monitor.core.scorecard import AlarmRecord, AlarmState, Decided, Scorecard, ScorecardState
-from monitor.core.supply import Curve
-from monitor.core.survival import absorbed
-from monitor.core.volatility import Forecast as Volatility
+from monitor.core.depth.supply import Curve
+from monitor.core.depth.survival import absorbed
+from monitor.core.forecast.alarms import AlarmRecord, AlarmState
+from monitor.core.forecast.coefficients import LABEL_SIGMAS
+from monitor.core.forecast.components import components
+from monitor.core.forecast.features import Features, PerHorizon
+from monitor.core.forecast.label import LabelRule, Tier, Verdict
+from monitor.core.forecast.model import Forecaster, HeldState, Model, score
+from monitor.core.forecast.passage import first_passage, structural
+from monitor.core.forecast.scorecard import Decided, Scorecard, ScorecardState
+from monitor.core.forecast.volatility import Forecast as Volatility
 from monitor.events import (
     HORIZONS_S,
     NS,
@@ -71,7 +73,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     Attributes:
         at: now (ns).
         depth: all believed books together, in the direction.
-        fuel: forced closes by distance, as `monitor.core.curves` defines curves.
+        fuel: forced closes by distance, as `monitor.core.cascade.curves` defines curves.
         level_sd: log standard deviation of the map's level.
         map_confidence, coverage: of the pooled map.
         quality: share of the inputs that are heard.

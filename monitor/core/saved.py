@@ -11,8 +11,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.calibration import Window
-from monitor.core.grid import Cohorts
+from monitor.core.heatmap.calibration import Window
+from monitor.core.heatmap.grid import Cohorts
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,9 @@ from aiohttp import web
 from msgspec import Struct
 
 from monitor.core.asset import Asset
-from monitor.core.scorecard import AlarmScore, Skill
-from monitor.core.stress import Missing, Stress
+from monitor.core.cascade.stress import Missing, Stress
+from monitor.core.forecast.alarms import AlarmScore
+from monitor.core.forecast.scorecard import Skill
 from monitor.sinks.envelope import encode
 from monitor.sinks.history import History, joined
 from monitor.sinks.metrics import Sources, View
@@ -27,7 +28,7 @@ MINUTES_DEFAULT: Final = 60.0
 ALERTS_MAX: Final = 500
 ALERTS_DEFAULT: Final = 50
 SHOCK_MAX: Final = 0.3
-"""Curves are known to 30 % (`monitor.core.curves`)."""
+"""Curves are known to 30 % (`monitor.core.cascade.curves`)."""
 
 COMPRESSED_FROM: Final = 4096
 """Longer answers are compressed where the client can."""

@@ -19,7 +19,7 @@ from msgspec import Struct
 from redis.exceptions import RedisClusterException, RedisError
 
 from monitor.core.engine import ROW_REACH
-from monitor.core.pooling import row_of
+from monitor.core.heatmap.pooling import row_of
 from monitor.events import NS, Heatmap, Message
 from monitor.sinks.envelope import encode
 from monitor.sinks.redis import Servers, reason_of

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the quantities of `monitor.core.quantities`.
+"""What Prometheus reads of the quantities of `monitor.core.quantities.quantities`.
 
 Of each it shows what is worth a series per asset; all of them are in the risk message.
 `docs/quantities.md` says which is where.
@@ -7,7 +7,7 @@ Of each it shows what is worth a series per asset; all of them are in the risk m
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from monitor.core.measures import SURVIVALS
+from monitor.core.quantities.measures import SURVIVALS
 from monitor.events import Direction, DirectionQuantities, Quantities
 from monitor.sinks.families import Row, counter, gauge
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, get_args
 
 from monitor.core.conditions import DIRECTIONS
-from monitor.core.past import VOLATILITY_HORIZONS_S
+from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
 from monitor.core.risk import Outlook
 from monitor.events import HORIZONS_S, Direction, DirectionRisk, Phase, Risk
 from monitor.sinks.families import BANDS, Row, counter, gauge

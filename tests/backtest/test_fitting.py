@@ -20,9 +20,9 @@ from monitor.backtest.fitting import (
     rows,
     written,
 )
-from monitor.core.coefficients import HAR_PRIOR
-from monitor.core.features import BASELINE_INPUTS, INPUTS, Features, logistic
-from monitor.core.forecast import Calibration, Forecaster, Model, Variant, pav
+from monitor.core.forecast.coefficients import HAR_PRIOR
+from monitor.core.forecast.features import BASELINE_INPUTS, INPUTS, Features, logistic
+from monitor.core.forecast.model import Calibration, Forecaster, Model, Variant, pav
 
 
 def drawn(odds, seed=0):

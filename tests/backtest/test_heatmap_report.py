@@ -11,7 +11,7 @@ from monitor.backtest.fitted import fit
 from monitor.backtest.heatmap import Moment, graded, measured, moments, spearman, verdicts
 from monitor.backtest.page import page
 from monitor.backtest.tape import PRINTS, Tape, record
-from monitor.core.priors import SIMULATED
+from monitor.core.heatmap.priors import SIMULATED
 
 EDGES = np.arange(33) * 0.0025
 

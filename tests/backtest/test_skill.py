@@ -22,8 +22,8 @@ from monitor.backtest.metrics import (
 )
 from monitor.backtest.rivals import MAPPED, RIVALS
 from monitor.backtest.runs import REFRACTORY_MIN, Run, causal, runs, saved, stage
-from monitor.core.features import FALLING, INPUTS, RISING, Features, logit
-from monitor.core.forecast import Forecaster, Model
+from monitor.core.forecast.features import FALLING, INPUTS, RISING, Features, logit
+from monitor.core.forecast.model import Forecaster, Model
 
 NAN = float("nan")
 

@@ -9,7 +9,7 @@ import msgspec
 
 from monitor.app import SOFTWARE, Pump, clock
 from monitor.config import PipelineConfig
-from monitor.core.book import Book
+from monitor.core.depth.book import Book
 from monitor.events import (
     BookDelta,
     BookSnapshot,

@@ -204,7 +204,7 @@ def _peer_socket(snapshot: bytes, port: int, frames: int) -> Figures:
 
 def publish(path: str) -> Figures:
     """What the engine does on its ticks, for an asset with four venues."""
-    from monitor.core.depth import pooled_depth
+    from monitor.core.depth.bands import pooled_depth
     from monitor.core.engine import Engine
     from monitor.events import BookSnapshot, Listed, Tick
     from tests.bench.ours import START, CodecAndBook, configured

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from monitor.core.alerts import RISK, AlertRules, Budget, Fault, Latch, Phases, Quality
-from monitor.core.reasons import Evidence
+from monitor.core.alerts.phases import Budget, Phases
+from monitor.core.alerts.quality import Fault, Latch, Quality
+from monitor.core.alerts.reasons import Evidence
+from monitor.core.alerts.rules import RISK, AlertRules
 from monitor.core.saved import StateError
 from monitor.events import NS
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.arrivals import arrivals
 from monitor.core.engine import Engine
-from monitor.core.grid import bin_of, mirrored
-from monitor.core.heatmap import Parameters
-from monitor.core.pooling import published
+from monitor.core.heatmap.arrivals import arrivals
+from monitor.core.heatmap.grid import bin_of, mirrored
+from monitor.core.heatmap.map import Parameters
+from monitor.core.heatmap.pooling import published
 from monitor.events import (
     NS,
     Candle,

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from monitor.backtest.tape import PRINTS, instrument_of, record
 from monitor.core.asset import STATE_KEPT_NS, Asset
-from monitor.core.calibration import ThrottleCorrection
 from monitor.core.engine import Engine
+from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
 from monitor.core.saved import StateError
 from monitor.events import (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from monitor.core.book import Book
+from monitor.core.depth.book import Book
 
 BIDS = [(100.0, 1.0), (99.9, 2.0), (99.5, 3.0)]
 ASKS = [(100.1, 1.5), (100.4, 2.5)]

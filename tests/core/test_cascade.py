@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.cascade import (
-    RUN,
-    as_distance,
-    as_ratio,
-    gain_window,
-    loop_gain,
-    severity,
-    solve,
-)
-from monitor.core.curves import DISTANCES, POINTS, STEP
-from monitor.core.impact import (
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
+from monitor.core.cascade.impact import (
     amplification,
     impact,
     inverse,
@@ -26,6 +17,15 @@ from monitor.core.impact import (
     slippage,
     stop_of_flow,
     stop_of_requote,
+)
+from monitor.core.cascade.loop import (
+    RUN,
+    as_distance,
+    as_ratio,
+    gain_window,
+    loop_gain,
+    severity,
+    solve,
 )
 
 ONE = np.array([1.0])

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.components import (
+from monitor.core.forecast.components import (
     components,
     crowding,
     severity,
     weighted_quantile,
     worst,
 )
-from monitor.core.features import INPUTS, Features
+from monitor.core.forecast.features import INPUTS, Features
 
 NUMBER = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 

@@ -5,8 +5,8 @@ from math import exp, log
 import msgspec
 import pytest
 
-from monitor.core.calibration import ThrottleCorrection
 from monitor.core.conditions import Conditions
+from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
 from monitor.events import NS, Funding
 from tests.builders import instrument

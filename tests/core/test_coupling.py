@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.coupling import (
+from monitor.core.cascade.coupling import (
     ALPHA,
     ROUNDS,
     Arbitrage,
@@ -18,8 +18,8 @@ from monitor.core.coupling import (
     couple,
     spectral_radius,
 )
-from monitor.core.curves import DISTANCES, POINTS, STEP
-from monitor.core.impact import stop_of_flow, stop_of_requote
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
+from monitor.core.cascade.impact import stop_of_flow, stop_of_requote
 from monitor.core.saved import StateError
 from monitor.events import NS
 

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.book import Book
-from monitor.core.far import SLACK, Far
+from monitor.core.depth.book import Book
+from monitor.core.depth.far import SLACK, Far
 
 WRITES = st.lists(
     st.tuples(st.integers(1, 12).map(float), st.sampled_from([0.0, 0.0, 1.0, 2.5])), max_size=400

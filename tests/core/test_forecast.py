@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.coefficients import MODEL
-from monitor.core.features import BASELINE_INPUTS, FALLING, INPUTS, RISING, Features
-from monitor.core.forecast import (
+from monitor.core.forecast.coefficients import MODEL
+from monitor.core.forecast.features import BASELINE_INPUTS, FALLING, INPUTS, RISING, Features
+from monitor.core.forecast.model import (
     HOLD_S,
     Calibration,
     Forecaster,

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitor.core.hawkes import (
+from monitor.core.forecast.hawkes import (
     CLUSTERS_MAX,
     DECAYS_S,
     Hawkes,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.calibration import (
+from monitor.core.heatmap.calibration import (
     DEFAULT_PRIOR,
     PRIOR_FACTORS,
     ThrottleCorrection,
@@ -17,10 +17,10 @@ from monitor.core.calibration import (
     Window,
     interval,
 )
-from monitor.core.grid import BINS, STEP, Cohorts, bin_of, mirrored, price_of
-from monitor.core.heatmap import Map, Parameters
-from monitor.core.margin import MarginTable, distances
-from monitor.core.pooling import BUCKET, pooled, published
+from monitor.core.heatmap.grid import BINS, STEP, Cohorts, bin_of, mirrored, price_of
+from monitor.core.heatmap.map import Map, Parameters
+from monitor.core.heatmap.margin import MarginTable, distances
+from monitor.core.heatmap.pooling import BUCKET, pooled, published
 from monitor.core.saved import StateError
 from monitor.events import NS, Candle, Instrument, Tier
 

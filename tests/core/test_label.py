@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.label import (
+from monitor.core.forecast.label import (
     MINUTE_NS,
     Labeller,
     LabellerState,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.book import Book
-from monitor.core.curves import DISTANCES, POINTS
-from monitor.core.liquidity import HOLD_NS, VERSION, Liquidity, LiquidityState
+from monitor.core.cascade.curves import DISTANCES, POINTS
+from monitor.core.depth.book import Book
+from monitor.core.depth.liquidity import HOLD_NS, VERSION, Liquidity, LiquidityState
+from monitor.core.depth.supply import KAPPA, Curve, pooled
+from monitor.core.depth.usual import UsualState
 from monitor.core.saved import StateError
-from monitor.core.supply import KAPPA, Curve, pooled
-from monitor.core.usual import UsualState
 from monitor.events import NS
 
 START = 1_767_225_600 * NS

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.config import parse_instruments
-from monitor.core.margin import (
+from monitor.core.heatmap.margin import (
     MarginTable,
     bankruptcy_prices,
     cross_margin,

@@ -35,11 +35,11 @@ import numpy as np
 import pytest
 
 from monitor.backtest.heatmap import top_decile, wasserstein
-from monitor.core.calibration import DEFAULT_PRIOR, ThrottleCorrection
-from monitor.core.grid import STEP, Cohorts, bin_of, price_of
-from monitor.core.heatmap import Map, Parameters
-from monitor.core.margin import MarginTable, distances, equity, liquidation_prices
-from monitor.core.pooling import pooled, published
+from monitor.core.heatmap.calibration import DEFAULT_PRIOR, ThrottleCorrection
+from monitor.core.heatmap.grid import STEP, Cohorts, bin_of, price_of
+from monitor.core.heatmap.map import Map, Parameters
+from monitor.core.heatmap.margin import MarginTable, distances, equity, liquidation_prices
+from monitor.core.heatmap.pooling import pooled, published
 from monitor.events import NS, Instrument, Tier
 
 START = 1_767_225_600 * NS

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitor.core.norm import MOST, Norm, NormState
+from monitor.core.forecast.norm import MOST, Norm, NormState
 from monitor.core.saved import StateError
 from monitor.events import NS
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.passage import erfc_of, first_passage, flow_passage, structural
+from monitor.core.forecast.passage import erfc_of, first_passage, flow_passage, structural
 
 SIGMA = 0.003 / 300**0.5
 """0.3 % in five minutes."""

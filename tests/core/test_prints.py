@@ -2,8 +2,8 @@
 
 import pytest
 
-from monitor.core.calibration import ThrottleCorrection
-from monitor.core.prints import PSI, FollowOn, FollowOnState, Prints, PrintsState
+from monitor.core.forecast.prints import PSI, FollowOn, FollowOnState, Prints, PrintsState
+from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.saved import StateError
 from monitor.events import NS
 

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from monitor.backtest.tape import instrument_of
-from monitor.core import aftermath, measures
-from monitor.core.approach import LEAST, Approach
-from monitor.core.commonality import Commonality, Together, variation
-from monitor.core.curves import DISTANCES, POINTS, STEP
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
+from monitor.core.cascade.impact import stop_of_requote
 from monitor.core.engine import Engine
-from monitor.core.impact import stop_of_requote
+from monitor.core.forecast.volatility import Forecast
+from monitor.core.heatmap.pooling import BUCKETS, Estimate, fuel
 from monitor.core.instrument import InstrumentState
-from monitor.core.marks import KEPT_S, MarkTrack
-from monitor.core.pooling import BUCKETS, Estimate, fuel
-from monitor.core.quantities import TAKEN_NS
-from monitor.core.regime import Regime
-from monitor.core.standing import concentration, folded, leverage, together
-from monitor.core.turnover import Turnover
-from monitor.core.volatility import Forecast
+from monitor.core.quantities import aftermath, measures
+from monitor.core.quantities.approach import LEAST, Approach
+from monitor.core.quantities.commonality import Commonality, Together, variation
+from monitor.core.quantities.marks import KEPT_S, MarkTrack
+from monitor.core.quantities.quantities import TAKEN_NS
+from monitor.core.quantities.regime import Regime
+from monitor.core.quantities.standing import concentration, folded, leverage, together
+from monitor.core.quantities.turnover import Turnover
 from monitor.events import (
     NS,
     BookSnapshot,

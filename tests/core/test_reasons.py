@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from monitor.core.reasons import (
+from monitor.core.alerts.reasons import (
     Evidence,
     Picture,
     Unheard,

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.alerts import AlertRules, Budget
-from monitor.core.calibration import ThrottleCorrection
-from monitor.core.coefficients import MODEL
+from monitor.core.alerts.phases import Budget
+from monitor.core.alerts.rules import AlertRules
+from monitor.core.cascade.curves import DISTANCES
 from monitor.core.conditions import Conditions
-from monitor.core.curves import DISTANCES
+from monitor.core.depth.supply import Curve
+from monitor.core.forecast.coefficients import MODEL
+from monitor.core.forecast.label import Verdict
+from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
-from monitor.core.label import Verdict
 from monitor.core.risk import Outlook, Situation
-from monitor.core.supply import Curve
 from monitor.events import NS, Candle, Liquidation
 from tests.builders import instrument
 

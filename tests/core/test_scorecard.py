@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from monitor.core.saved import StateError
-from monitor.core.scorecard import (
+from monitor.core.forecast.alarms import AlarmRecord
+from monitor.core.forecast.scorecard import (
     ABSTAIN_COVERAGE,
     EDGES,
     ENOUGH_DAYS,
     INTERVAL_S,
     MAX_PENDING,
     WAIT_S,
-    AlarmRecord,
     Days,
     Decided,
     Scorecard,
 )
+from monitor.core.saved import StateError
 from monitor.events import NS
 
 START = 1_767_225_600 * NS

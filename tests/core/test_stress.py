@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.curves import DISTANCES, POINTS, STEP
-from monitor.core.impact import stop_of_flow, stop_of_requote
-from monitor.core.stress import (
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
+from monitor.core.cascade.impact import stop_of_flow, stop_of_requote
+from monitor.core.cascade.stress import (
     DEPEGS,
     Stress,
     VenueCurves,

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.saved import StateError
-from monitor.core.survival import (
+from monitor.core.depth.survival import (
     NODES,
     WEIGHTS,
     Survival,
@@ -18,6 +17,7 @@ from monitor.core.survival import (
     decay,
     survival,
 )
+from monitor.core.saved import StateError
 from monitor.events import NS
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.jumps import Jumps
-from monitor.core.past import VolatilityState
-from monitor.core.regression import Recursive
+from monitor.core.forecast.jumps import Jumps
+from monitor.core.forecast.past import VolatilityState
+from monitor.core.forecast.regression import Recursive
+from monitor.core.forecast.volatility import VolatilityForecast
 from monitor.core.saved import StateError
-from monitor.core.volatility import VolatilityForecast
 from monitor.events import NS, Candle
 
 DAY = 86_400

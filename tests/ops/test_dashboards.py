@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from monitor.core.alerts import SEVERITY, AlertRules
+from monitor.core.alerts.rules import SEVERITY, AlertRules
 from tests.ops import exposition, files, needs
 
 jsonschema = needs.module("jsonschema")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.alerts import RISK, SEVERITY, AlertRules
-from monitor.core.forecast import score
+from monitor.core.alerts.rules import RISK, SEVERITY, AlertRules
+from monitor.core.forecast.model import score
 from tests.ops import files, needs
 
 ALERTS = files.alerts()

@@ -3,7 +3,7 @@ import json
 import msgspec
 import pytest
 
-from monitor.core.stress import Stress
+from monitor.core.cascade.stress import Stress
 from monitor.events import NS, Depth, Heatmap, Risk
 from monitor.sinks.envelope import Envelope
 from monitor.sinks.guard import HEADERS, POLICY

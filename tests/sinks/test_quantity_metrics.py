@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitor.core.measures import SURVIVALS
+from monitor.core.quantities.measures import SURVIVALS
 from monitor.events import DirectionQuantities, Message, Quantities, StressPoint
 from tests.builders import direction_quantities, direction_risk, risk
 from tests.sinks.test_metrics import Market

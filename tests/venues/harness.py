@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from monitor.config import VenueConfig
-from monitor.core.book import Book
+from monitor.core.depth.book import Book
 from monitor.events import (
     NS,
     BookDelta,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitor.core.book import Book
+from monitor.core.depth.book import Book
 from monitor.events import (
     NS,
     BookDelta,

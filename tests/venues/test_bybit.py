@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitor.core.book import Book
+from monitor.core.depth.book import Book
 from monitor.events import (
     NS,
     BookDelta,

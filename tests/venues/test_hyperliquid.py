@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from monitor.config import ConfigError, parse_instruments
-from monitor.core.book import Book
+from monitor.core.depth.book import Book
 from monitor.events import (
     NS,
     BookSnapshot,

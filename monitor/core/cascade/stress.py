@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.cascade import as_distance, as_ratio, checked, marked, solve
-from monitor.core.coupling import ALPHA, Coupled, Pressure, couple
-from monitor.core.curves import DISTANCES, POINTS, STEP, Floats
-from monitor.core.impact import inverse
+from monitor.core.cascade.coupling import ALPHA, Coupled, Pressure, couple
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.impact import inverse
+from monitor.core.cascade.loop import as_distance, as_ratio, checked, marked, solve
 from monitor.events import Direction, Side
 
 DEPEGS: Final = (0.005, 0.02, 0.10, 0.35)

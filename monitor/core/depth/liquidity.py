@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.book import Book
-from monitor.core.curves import STEP
-from monitor.core.quotes import FLOW_S, LAPSE_NS, NEAR, WHOLE, Half
+from monitor.core.cascade.curves import STEP
+from monitor.core.depth.book import Book
+from monitor.core.depth.quotes import FLOW_S, LAPSE_NS, NEAR, WHOLE, Half
+from monitor.core.depth.supply import Curve
+from monitor.core.depth.usual import Usual, UsualState
 from monitor.core.saved import StateError
-from monitor.core.supply import Curve
-from monitor.core.usual import Usual, UsualState
 from monitor.events import NS, Side
 
 VERSION: Final = 1

@@ -13,10 +13,10 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from monitor.core.coefficients import HAR_PRIOR
-from monitor.core.jumps import Jumps
-from monitor.core.passage import VOL_OF_VOL
-from monitor.core.past import (
+from monitor.core.forecast.coefficients import HAR_PRIOR
+from monitor.core.forecast.jumps import Jumps
+from monitor.core.forecast.passage import VOL_OF_VOL
+from monitor.core.forecast.past import (
     DAY_MINUTES,
     HOUR,
     SECONDS,
@@ -25,7 +25,7 @@ from monitor.core.past import (
     VolatilityState,
     check,
 )
-from monitor.core.regression import Recursive
+from monitor.core.forecast.regression import Recursive
 from monitor.events import NS, Candle
 
 VECTOR: Final = ("one", "minute", "five_minutes", "hour", "day", "downside", "season")

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.features import Features, PerHorizon
+from monitor.core.forecast.features import Features, PerHorizon
 
 Floats = NDArray[np.float64]
 

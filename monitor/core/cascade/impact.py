@@ -1,6 +1,6 @@
 """Where a shock stops: with the closes it forces, by the book alone, by the square-root law.
 
-Distances are logarithmic (`monitor.core.curves`), money is USD.
+Distances are logarithmic (`monitor.core.cascade.curves`), money is USD.
 """
 
 from math import isnan, sqrt
@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.cascade import checked, loads, marked
-from monitor.core.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.loop import checked, loads, marked
 
 IMPACT_FACTOR: Final = 1.15
 """Y of the square-root law, published between 1 and 1.3 (model.md A8)."""

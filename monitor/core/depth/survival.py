@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.curves import Floats
+from monitor.core.cascade.curves import Floats
 from monitor.core.saved import StateError
 from monitor.events import NS
 

@@ -14,8 +14,8 @@ judgement of the order of magnitude from model.md E21 and C2, not a count.
 from math import log
 from typing import Final
 
-from monitor.core.features import INPUTS, PerHorizon
-from monitor.core.forecast import Calibration, Model, Variant
+from monitor.core.forecast.features import INPUTS, PerHorizon
+from monitor.core.forecast.model import Calibration, Model, Variant
 
 LABEL_SIGMAS: Final = 6.0
 """The baseline's move, in standard deviations of 5 minutes (model.md A12, k of the label)."""

@@ -1,8 +1,8 @@
-"""What the forecasts and the alarms have been worth, graded in the open.
+"""What the forecasts have been worth, graded in the open.
 
 A forecast is registered before the fact and given its verdict once the label rule has decided its
-window. `Scorecard` keeps the figures of one horizon, `AlarmRecord` those of the alarms of one
-direction (model.md C2). Sums fade with a half-life, so that memory is bounded and the past forgets.
+window. `Scorecard` keeps the figures of one horizon; those of the alarms are in `alarms`. Sums fade
+with a half-life, so that memory is bounded and the past forgets.
 
 Forecasts overlap and events of a day are one cluster, so evidence is counted in UTC days: whether
 one forecaster is worse than another is asked of the daily means of their log scores.
@@ -49,14 +49,6 @@ ABSTAIN_COVERAGE: Final = 0.5
 ABSTAIN_CONFIDENCE: Final = 0.2
 RETURN_MARGIN: Final = 0.05
 """How far above its bar either must be before abstention ends."""
-
-LEAD_EDGES_S: Final = (0.0, 60.0, 300.0, 900.0, 3600.0)
-"""Lead times are counted up to each of these; a longer one is claimed as the last (C3)."""
-GRACE_S: Final = 900
-"""An onset so soon before or after an alarm still confirms it; after its begin without a lead."""
-REFRACTORY_S: Final = 1800
-"""False alarms closer together than this are one (model.md A12)."""
-MAX_ALARMS: Final = 256
 
 
 class ReliabilityBin(Struct, frozen=True):
@@ -484,15 +476,15 @@ class Scorecard:
             using=self._using,
             abstaining=self.abstaining,
             unproven=days < ENOUGH_DAYS or self._recent_onsets < ENOUGH_ONSETS,
-            brier=_ratio(climate.brier, climate.count),
+            brier=ratio(climate.brier, climate.count),
             brier_skill=_better(climate.brier, climate.other_brier),
             brier_skill_baseline=_better(base.brier, base.other_brier),
-            log_score=_ratio(climate.log, climate.count),
+            log_score=ratio(climate.log, climate.count),
             log_skill=_better(climate.log, climate.other_log),
             log_skill_baseline=_better(base.log, base.other_log),
             map_log_skill=_better(own.log, own.other_log),
             reliability=[
-                ReliabilityBin(low, high, n, _ratio(said, n), _ratio(hit, n))
+                ReliabilityBin(low, high, n, ratio(said, n), ratio(hit, n))
                 for low, high, (n, said, hit) in zip(EDGES, EDGES[1:], self._bins, strict=False)
             ],
         )
@@ -564,201 +556,11 @@ class Scorecard:
         self._poor_skill = state.poor_skill
 
 
-def _ratio(part: float, whole: float) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """A share; None of nothing."""
     return part / whole if whole > 0 else None
 
 
 def _better(own: float, other: float) -> float | None:
     """``1 - own / other``: the skill of one sum of losses against another."""
     return 1 - own / other if other > 0 else None
-
-
-# -------------------------------------------------------------------------------------- alarms
-
-
-class AlarmScore(Struct, frozen=True, kw_only=True):
-    """What the alarms of one direction were worth; None where there were none.
-
-    Attributes:
-        alarms, onsets: decided so far, faded; `*_total` are ever.
-        precision: share of alarms with an onset within `GRACE_S` of them.
-        recall: share of onsets that an alarm preceded.
-        alarm_share: share of the time in alarm, what the recall costs (Molchan, C2).
-        lead_median_s: over the last onsets, those without any lead counted as 0.
-        leads: onsets by lead, up to each of `LEAD_EDGES_S`; the first are those without any.
-        false_alarms_per_day: with a refractory time of `REFRACTORY_S`, over watched days.
-    """
-
-    asset: str
-    direction: Direction
-    alarms_total: int
-    onsets_total: int
-    false_alarms_total: int
-    alarms: float
-    onsets: float
-    observed_days: float
-    precision: float | None
-    recall: float | None
-    alarm_share: float | None
-    lead_median_s: float | None
-    leads: list[int]
-    false_alarms_per_day: float | None
-
-
-class AlarmState(Struct, frozen=True):
-    """A saved record of alarms."""
-
-    version: int
-    asset: str
-    direction: Direction
-    at: int
-    standing: int | None
-    ended: list[tuple[int, int]]
-    decided: list[tuple[int, int]]
-    onsets: list[int]
-    leads: list[float]
-    spread: list[int]
-    sums: dict[str, float]
-    counts: dict[str, int]
-    last_false: int
-
-
-class AlarmRecord:
-    """Alarms (``warning`` or above) of one asset and direction against the label's onsets."""
-
-    SUMS = ("alarms", "true", "false", "onsets", "preceded", "days", "standing")
-    COUNTS = ("alarms", "false", "onsets")
-
-    def __init__(self, asset: str, direction: Direction) -> None:
-        self._asset = asset
-        self._direction: Direction = direction
-        self._at = 0
-        self._standing: int | None = None
-        # Alarms as (begin, end), the open one not among them, until they are decided.
-        self._ended: deque[tuple[int, int]] = deque(maxlen=MAX_ALARMS)
-        # The last ones decided, for onsets that the label finds late.
-        self._past: deque[tuple[int, int]] = deque(maxlen=MAX_ALARMS)
-        self._onsets: deque[int] = deque(maxlen=MAX_ONSETS)
-        self._leads: deque[float] = deque(maxlen=MAX_ONSETS)
-        self._spread = [0] * len(LEAD_EDGES_S)
-        self._sums = dict.fromkeys(self.SUMS, 0.0)
-        self._counts = dict.fromkeys(self.COUNTS, 0)
-        self._last_false = 0
-
-    def step(self, at: int, *, is_alarm: bool) -> None:
-        """Whether an alarm stands now; time that was not watched is not counted."""
-        if self._at:
-            passed = max(0, at - self._at)
-            by = 0.5 ** (passed / (HALF_LIFE_DAYS * 86_400 * NS))
-            for name in self.SUMS:
-                self._sums[name] *= by
-            if passed <= GAP_S * NS:
-                days = passed / (86_400 * NS)
-                self._sums["days"] += days
-                self._sums["standing"] += days if self._standing is not None else 0.0
-        self._at = at
-        if is_alarm and self._standing is None:
-            self._standing = at
-        elif not is_alarm and self._standing is not None:
-            self._ended.append((self._standing, at))
-            self._standing = None
-
-    def onset(self, at: int) -> None:
-        """The label rule found an event that began at `at`; leads are taken at once.
-
-        Give the beginning of the label's minute: an alarm within it has not been ahead.
-
-        An alarm that ended before the onset, but no more than `GRACE_S`, has its lead too.
-        """
-        if at in self._onsets:
-            return
-        self._onsets.append(at)
-        begins = [
-            begin for begin, end in (*self._past, *self._ended) if begin < at <= end + GRACE_S * NS
-        ]
-        if self._standing is not None and self._standing < at:
-            begins.append(self._standing)
-        lead = min((at - min(begins)) / NS, LEAD_EDGES_S[-1]) if begins else 0.0
-        self._leads.append(lead)
-        self._spread[sum(lead > edge for edge in LEAD_EDGES_S)] += 1
-        self._sums["onsets"] += 1
-        self._counts["onsets"] += 1
-        self._sums["preceded"] += lead > 0
-
-    def mature(self, through: int) -> None:
-        """Decide the alarms that the label can no longer confirm after `through`."""
-        while self._ended and self._ended[0][1] + GRACE_S * NS <= through:
-            begin, end = self._ended.popleft()
-            self._past.append((begin, end))
-            near = (begin - GRACE_S * NS, end + GRACE_S * NS)
-            is_true = any(near[0] <= onset <= near[1] for onset in self._onsets)
-            self._sums["alarms"] += 1
-            self._counts["alarms"] += 1
-            if is_true:
-                self._sums["true"] += 1
-            elif not self._last_false or begin - self._last_false >= REFRACTORY_S * NS:
-                self._sums["false"] += 1
-                self._counts["false"] += 1
-                self._last_false = begin
-
-    def score(self) -> AlarmScore:
-        """The figures so far."""
-        sums, leads = self._sums, sorted(self._leads)
-        middle = len(leads) // 2
-        median = None
-        if leads:
-            median = leads[middle] if len(leads) % 2 else (leads[middle - 1] + leads[middle]) / 2
-        return AlarmScore(
-            asset=self._asset,
-            direction=self._direction,
-            alarms_total=self._counts["alarms"],
-            onsets_total=self._counts["onsets"],
-            false_alarms_total=self._counts["false"],
-            alarms=sums["alarms"],
-            onsets=sums["onsets"],
-            observed_days=sums["days"],
-            precision=_ratio(sums["true"], sums["alarms"]),
-            recall=_ratio(sums["preceded"], sums["onsets"]),
-            alarm_share=_ratio(sums["standing"], sums["days"]),
-            lead_median_s=median,
-            leads=list(self._spread),
-            false_alarms_per_day=_ratio(sums["false"], sums["days"]),
-        )
-
-    def state(self) -> AlarmState:
-        """For the engine's saved state."""
-        return AlarmState(
-            version=STATE_VERSION,
-            asset=self._asset,
-            direction=self._direction,
-            at=self._at,
-            standing=self._standing,
-            ended=list(self._ended),
-            decided=list(self._past),
-            onsets=list(self._onsets),
-            leads=list(self._leads),
-            spread=list(self._spread),
-            sums=dict(self._sums),
-            counts=dict(self._counts),
-            last_false=self._last_false,
-        )
-
-    def restore(self, state: AlarmState) -> None:
-        """Take over a saved state; StateError when it is another's or damaged."""
-        theirs = (state.version, state.asset, state.direction)
-        if theirs != (STATE_VERSION, self._asset, self._direction):
-            raise StateError(f"alarm record of {theirs}")
-        fits = set(state.sums) == set(self.SUMS) and set(state.counts) == set(self.COUNTS)
-        if not fits or len(state.spread) != len(self._spread):
-            raise StateError("alarm record of another shape")
-        if not all(isfinite(number) for number in (*state.sums.values(), *state.leads)):
-            raise StateError("alarm record with a number that is not finite")
-        self._at, self._standing = state.at, state.standing
-        self._ended = deque(state.ended, maxlen=MAX_ALARMS)
-        self._past = deque(state.decided, maxlen=MAX_ALARMS)
-        self._onsets = deque(state.onsets, maxlen=MAX_ONSETS)
-        self._leads = deque(state.leads, maxlen=MAX_ONSETS)
-        self._spread = list(state.spread)
-        self._sums = {name: state.sums[name] for name in self.SUMS}
-        self._counts = {name: state.counts[name] for name in self.COUNTS}
-        self._last_false = state.last_false

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.calibration import WINDOW_S, ThrottleCorrection
+from monitor.core.heatmap.calibration import WINDOW_S, ThrottleCorrection
 from monitor.core.saved import StateError
 from monitor.events import NS, Completeness
 

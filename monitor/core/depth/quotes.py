@@ -15,10 +15,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.book import Book
-from monitor.core.curves import POINTS, STEP, Floats
-from monitor.core.supply import MAX_DISTANCE, continued, tail_exponent
-from monitor.core.usual import Usual
+from monitor.core.cascade.curves import POINTS, STEP, Floats
+from monitor.core.depth.book import Book
+from monitor.core.depth.supply import MAX_DISTANCE, continued, tail_exponent
+from monitor.core.depth.usual import Usual
 from monitor.events import NS
 
 NEAR: Final = 20

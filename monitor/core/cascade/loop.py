@@ -6,9 +6,10 @@ maximum of S, so nothing iterates and nothing can fail to converge (model.md A8)
 share of displayed depth that survives, s the scale of the map, psi the flow that follows each
 forced dollar after refill, and beta how much of a move the mark takes over.
 
-Distances are logarithmic (`monitor.core.curves`), money is USD. These functions know no direction:
-they take the two curves that meet in one. Not-a-number in an array they return means that no such
-point lies within the grid; `Critical` and `Severity`, which are published, say None instead.
+Distances are logarithmic (`monitor.core.cascade.curves`), money is USD. These functions know no
+direction: they take the two curves that meet in one. Not-a-number in an array they return means
+that no such point lies within the grid; `Critical` and `Severity`, which are published, say None
+instead.
 """
 
 from math import ceil, expm1, isfinite, isnan, log1p
@@ -18,7 +19,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
 from monitor.events import Direction
 
 Flags = NDArray[np.bool_]
@@ -181,7 +182,7 @@ def solve(
     """The critical points of all nodes in one pass (model.md A8).
 
     Args:
-        depth: displayed depth, as `monitor.core.curves` defines curves.
+        depth: displayed depth, as `monitor.core.cascade.curves` defines curves.
         fuel: forced closes on the same side of the mark, likewise.
         survival: W, shares of the depth that survive, shape (W,).
         scale: s, factors on the map, shape (M,).

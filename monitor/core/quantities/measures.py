@@ -1,7 +1,7 @@
 """The quantities that follow from one moment's curves and maps (model.md D).
 
 Functions of what they are given, which remember nothing; None says that it cannot be known. Curves
-are those of `monitor.core.curves`, distances logarithmic, money USD.
+are those of `monitor.core.cascade.curves`, distances logarithmic, money USD.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from typing import Final
 
 import numpy as np
 
-from monitor.core.cascade import as_distance, as_ratio
-from monitor.core.curves import DISTANCES, POINTS, STEP, Floats
-from monitor.core.impact import stop_of_flow
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.impact import stop_of_flow
+from monitor.core.cascade.loop import as_distance, as_ratio
+from monitor.core.cascade.stress import shortfall
+from monitor.core.forecast.passage import first_passage
+from monitor.core.forecast.volatility import Forecast
+from monitor.core.heatmap.pooling import BUCKET, BUCKETS, Estimate
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
-from monitor.core.passage import first_passage
-from monitor.core.pooling import BUCKET, BUCKETS, Estimate
-from monitor.core.stress import shortfall
-from monitor.core.volatility import Forecast
 from monitor.events import Direction, StressPoint
 
 SHOCKS: Final = (0.01, 0.03, 0.05, 0.1)
@@ -54,7 +54,7 @@ def stress_grid(
 ) -> list[StressPoint]:
     """Where each of `SHOCKS` ends for each of `SURVIVALS`: the requote shock of model.md A8.
 
-    All books are taken as one; `monitor.core.stress` keeps the venues apart.
+    All books are taken as one; `monitor.core.cascade.stress` keeps the venues apart.
     """
     moves = np.array([as_distance(shock, direction) for shock in SHOCKS])
     reached = moves[:, None] + DISTANCES

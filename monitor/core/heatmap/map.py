@@ -31,8 +31,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.arrivals import Interests, arrivals
-from monitor.core.calibration import (
+from monitor.core.heatmap.arrivals import Interests, arrivals
+from monitor.core.heatmap.calibration import (
     CLIMATOLOGY_STEP,
     DEFAULT_PRIOR,
     WINDOW_S,
@@ -41,9 +41,9 @@ from monitor.core.calibration import (
     Weights,
     Window,
 )
-from monitor.core.grid import STEP, Cohorts, Ledger, bin_of, mirrored
-from monitor.core.margin import MarginTable, distances, first_closes
-from monitor.core.pooling import BUCKET, BUCKETS, Estimate, published
+from monitor.core.heatmap.grid import STEP, Cohorts, Ledger, bin_of, mirrored
+from monitor.core.heatmap.margin import MarginTable, distances, first_closes
+from monitor.core.heatmap.pooling import BUCKET, BUCKETS, Estimate, published
 from monitor.core.saved import (
     STATE_VERSION,
     Prints,

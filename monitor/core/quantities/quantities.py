@@ -12,16 +12,19 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.aftermath import Backlog, Efficiency, Reversion, Slicing
-from monitor.core.approach import Approach
-from monitor.core.cascade import as_distance, as_ratio
-from monitor.core.commonality import Commonality, Neighbourhood, variation
+from monitor.core.cascade.curves import Floats
+from monitor.core.cascade.impact import Impact, impact
+from monitor.core.cascade.loop import as_distance, as_ratio
+from monitor.core.cascade.stress import DEPEGS
 from monitor.core.conditions import DIRECTIONS, SIDE_OF, SIGN, Conditions
-from monitor.core.curves import Floats
-from monitor.core.impact import Impact, impact
+from monitor.core.depth.supply import Curve
+from monitor.core.heatmap.pooling import Estimate
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
-from monitor.core.marks import MarkTrack
-from monitor.core.measures import (
+from monitor.core.quantities.aftermath import Backlog, Efficiency, Reversion, Slicing
+from monitor.core.quantities.approach import Approach
+from monitor.core.quantities.commonality import Commonality, Neighbourhood, variation
+from monitor.core.quantities.marks import MarkTrack
+from monitor.core.quantities.measures import (
     NEAR,
     around_cluster,
     brought_near,
@@ -37,12 +40,9 @@ from monitor.core.measures import (
     within,
     worn_shortfall,
 )
-from monitor.core.pooling import Estimate
-from monitor.core.regime import Regime
-from monitor.core.standing import Standing, deleveraged, fees, maintenance
-from monitor.core.stress import DEPEGS
-from monitor.core.supply import Curve
-from monitor.core.turnover import Turnover
+from monitor.core.quantities.regime import Regime
+from monitor.core.quantities.standing import Standing, deleveraged, fees, maintenance
+from monitor.core.quantities.turnover import Turnover
 from monitor.events import (
     NS,
     Direction,

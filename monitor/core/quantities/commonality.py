@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.curves import Floats
+from monitor.core.cascade.curves import Floats
 from monitor.events import Direction
 
 MINUTES_KEPT: Final = 1.0 - 1.0 / (7 * 1440.0)

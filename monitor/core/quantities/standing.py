@@ -5,11 +5,11 @@ from math import log
 
 import numpy as np
 
-from monitor.core.curves import STEP, Floats
-from monitor.core.grid import BINS
-from monitor.core.heatmap import Map
+from monitor.core.cascade.curves import STEP, Floats
+from monitor.core.heatmap.grid import BINS
+from monitor.core.heatmap.map import Map
+from monitor.core.heatmap.pooling import BUCKET
 from monitor.core.instrument import InstrumentState
-from monitor.core.pooling import BUCKET
 from monitor.events import Direction
 
 

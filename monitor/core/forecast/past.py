@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.jumps import Jumps
+from monitor.core.forecast.jumps import Jumps
 from monitor.core.saved import StateError
 
 VOLATILITY_HORIZONS_S: Final = (60, 300, 900, 3600)

@@ -1,16 +1,16 @@
 """What a liquidation map believes before it has heard anything, by name.
 
 Only numbers live here. ``published`` is the leverage mix and distances of public studies, with the
-sources in `monitor.core.calibration`; ``simulated`` is fitted to the positions of the simulated
-market by `monitor.backtest.fitted`, on seeds that nothing is graded on.
+sources in `monitor.core.heatmap.calibration`; ``simulated`` is fitted to the positions of the
+simulated market by `monitor.backtest.fitted`, on seeds that nothing is graded on.
 """
 
 from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.calibration import DEFAULT_PRIOR, Prior
-from monitor.core.heatmap import Parameters
+from monitor.core.heatmap.calibration import DEFAULT_PRIOR, Prior
+from monitor.core.heatmap.map import Parameters
 
 
 class Belief(Struct, frozen=True):

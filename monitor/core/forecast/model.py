@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.features import (
+from monitor.core.forecast.features import (
     FALLING,
     INPUTS,
     RISING,

@@ -1,7 +1,7 @@
 """Curves of what a book would absorb, and how they continue where nobody shows a book.
 
 Everything here is a function of one reading of one side; what must be remembered between two
-readings is in `monitor.core.liquidity`.
+readings is in `monitor.core.depth.liquidity`.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
 
 KAPPA: Final = 1.16
 """Usual exponent of cumulative depth over distance (model.md A7)."""

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.cascade import GAIN_CAP
-from monitor.core.curves import DISTANCES, POINTS, STEP, Floats
-from monitor.core.impact import inverse
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.impact import inverse
+from monitor.core.cascade.loop import GAIN_CAP
 from monitor.core.saved import StateError
 from monitor.events import NS
 

@@ -12,9 +12,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.calibration import interval
-from monitor.core.curves import DISTANCES
-from monitor.core.grid import STEP, price_of
+from monitor.core.cascade.curves import DISTANCES
+from monitor.core.heatmap.calibration import interval
+from monitor.core.heatmap.grid import STEP, price_of
 from monitor.events import AtRisk, Direction, Heatmap, HeatmapRow
 
 Floats = NDArray[np.float64]
@@ -158,7 +158,7 @@ def _cents(values: Floats) -> list[float]:
 
 
 def fuel(e: Estimate, direction: Direction) -> Floats:
-    """Forced closes by distance from the mark, as `monitor.core.curves` defines curves."""
+    """Forced closes by distance from the mark, as `monitor.core.cascade.curves` defines curves."""
     edges = (e.first + BUCKET * np.arange(BUCKETS + 1)) * STEP
     here = log(e.mark)
     side = 0 if direction == "down" else 1

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from monitor.core.far import Far
+from monitor.core.depth.far import Far
 from monitor.events import Level
 
 State: TypeAlias = Literal["empty", "syncing", "synced", "stale"]

@@ -3,91 +3,21 @@
 ``calm``, ``watch``, ``warning`` and ``critical`` follow the forecast: up at once, down one at a
 time and only after a hold. ``cascading`` follows what has happened, whatever was forecast, and ends
 in ``exhausted`` only on evidence that the market absorbs. Missing input holds a phase and never
-lowers it; what is wrong with the inputs is told by alerts of their own kind (`Quality`).
+lowers it; what is wrong with the inputs is told by alerts of their own kind (`quality`).
 """
 
-from collections.abc import Iterable
 from math import isfinite
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from msgspec import Struct
 
-from monitor.core.reasons import WORDS, Evidence, Picture, duration, percent, ranked
+from monitor.core.alerts.quality import Latch, copied
+from monitor.core.alerts.reasons import WORDS, Evidence, Picture, duration, percent, ranked
+from monitor.core.alerts.rules import CRITICAL, RISK, SEVERITY, WARNING, AlertRules
 from monitor.core.saved import StateError
-from monitor.events import NS, Action, Alert, Direction, Phase, Reason, Severity
+from monitor.events import NS, Action, Alert, Direction, Phase, Reason
 
 STATE_VERSION: Final = 1
-
-
-RISK: Final[tuple[Phase, ...]] = ("calm", "watch", "warning", "critical")
-"""The phases that a forecast reaches, by rank."""
-WARNING, CRITICAL = 2, 3
-SEVERITY: Final[dict[Phase, Severity]] = {
-    "calm": "info",
-    "watch": "info",
-    "warning": "warning",
-    "critical": "critical",
-    "cascading": "critical",
-    "exhausted": "warning",
-}
-
-
-class AlertRules(Struct, frozen=True):
-    """Every threshold; Prometheus rules and dashboards use the same numbers.
-
-    Attributes:
-        watch_score, warning_score, critical_score: a score from which the phase is entered, 0 to 1
-            (model.md A12: high, severe, critical; a probability of 1.2, 4.2 and 14 %).
-        leave_margin: how far below its threshold the score must be before a phase is left.
-        watch_shock, warning_shock: a critical shock, in normal moves of 15 minutes, up to which
-            the phase is entered. Where there is a score it has counted the shock already, and the
-            shock alone reaches no more than ``watch``.
-        shock_slack: the shock must be larger by this factor before a phase is left.
-        hold_s: how long evidence must lie below a phase before it steps down by one.
-        cascade_rate: printed liquidations of 60 s over their normal that count as a cascade's.
-        cascade_usd: the same in USD, so that two prints in a dead market do not.
-        cascade_sigma, cascade_move: the move of 60 or 300 s that must come with them, in standard
-            deviations and as a ratio; below the label's 6 and 1 % (A12), which are its end.
-        absorbed_rate: liquidations over their peak, at most, in a market that absorbs.
-        absorbed_depth: depth over that of before the shock, at least.
-        absorbed_extreme_s: time since the last new extreme, at least.
-        absorbed_s: how long all of it must hold before ``exhausted`` is declared.
-        exhausted_s: how long ``exhausted`` stands before it gives way to the forecast.
-        warning_budget, critical_budget: false alarms of an asset in a UTC day, both directions,
-            after which the threshold rises.
-        budget_margin: by how much it rises until midnight.
-        unknown_s: how long inputs may be unusable before the phase is declared unknown.
-        gap_s: a longer silence between two publications is not counted as time that passed.
-        observe_s: alerts are silent for so long after the start. 0: a restart in the middle of a
-            crash must not be silent.
-        quality_raise_s, quality_clear_s: how long a fault must hold, and be gone.
-    """
-
-    watch_score: float = 0.4
-    warning_score: float = 0.6
-    critical_score: float = 0.8
-    leave_margin: float = 0.1
-    watch_shock: float = 2.0
-    warning_shock: float = 1.0
-    shock_slack: float = 1.25
-    hold_s: float = 600.0
-    cascade_rate: float = 10.0
-    cascade_usd: float = 250_000.0
-    cascade_sigma: float = 4.0
-    cascade_move: float = 0.005
-    absorbed_rate: float = 0.1
-    absorbed_depth: float = 0.5
-    absorbed_extreme_s: float = 180.0
-    absorbed_s: float = 120.0
-    exhausted_s: float = 900.0
-    warning_budget: int = 4
-    critical_budget: int = 1
-    budget_margin: float = 0.1
-    unknown_s: float = 600.0
-    gap_s: float = 30.0
-    observe_s: float = 0.0
-    quality_raise_s: float = 30.0
-    quality_clear_s: float = 120.0
 
 
 class Standing(Struct, frozen=True):
@@ -155,49 +85,6 @@ class Budget:
         if state.version != STATE_VERSION or len(state.false) != len(self._false):
             raise StateError(f"alarm budget of version {state.version}")
         self._day, self._false, self.withheld = state.day, list(state.false), state.withheld
-
-
-# --------------------------------------------------------------------------------------- latch
-
-
-class Latch(Struct):
-    """One fault, raised after it has held and cleared after it has been gone.
-
-    Faulty time is counted up and sound time down, so that a fault that blinks is raised too.
-    """
-
-    at: int = 0
-    began: int = 0
-    faulty: int = 0
-    sound_since: int | None = None
-    raised: bool = False
-    silent: bool = False
-
-    def step(self, at: int, *, is_faulty: bool, rules: AlertRules, raise_s: float) -> Action | None:
-        """Go on to `at`; what has just happened, if anything."""
-        gap = round(rules.gap_s * NS)
-        passed = at - self.at if self.at else 0
-        if passed > gap:
-            # Nobody looked: that has not shown it to be sound.
-            passed, self.sound_since = gap, None
-        self.at = at
-        if is_faulty:
-            if not self.faulty and not self.raised:
-                self.began = at
-            # A fault counts from when it is first seen; the 1 marks one that has not aged yet.
-            self.faulty = self.faulty + passed if self.faulty else 1
-            self.sound_since = None
-            if not self.raised and self.faulty >= raise_s * NS:
-                self.raised = True
-                return "raised"
-            return None
-        self.faulty = max(0, self.faulty - passed)
-        if self.sound_since is None:
-            self.sound_since = at
-        if self.raised and at - self.sound_since >= rules.quality_clear_s * NS:
-            self.raised, self.faulty = False, 0
-            return "cleared"
-        return None
 
 
 # -------------------------------------------------------------------------------------- phases
@@ -315,7 +202,7 @@ class Phases:
             extreme=self._extreme,
             extreme_at=self._extreme_at,
             muted=self._muted,
-            unknown=_copied(self._unknown),
+            unknown=copied(self._unknown),
         )
 
     def restore(self, state: PhasesState) -> None:
@@ -330,7 +217,7 @@ class Phases:
         self._absent, self._cascaded = tuple(state.absent), state.cascaded
         self._peak, self._muted = state.peak_usd, state.muted
         self._extreme, self._extreme_at = state.extreme, state.extreme_at
-        self._unknown = _copied(state.unknown)
+        self._unknown = copied(state.unknown)
 
     # ------------------------------------------------------------------------------ inside
 
@@ -596,119 +483,3 @@ class Phases:
 
     def _is_silent(self) -> bool:
         return self._started is not None and self._at - self._started < self._rules.observe_s * NS
-
-
-# ------------------------------------------------------------------------------------- quality
-
-FaultCode: TypeAlias = Literal[
-    "venue_silent",
-    "feed_lost",
-    "book_unsynced",
-    "mark_stale",
-    "open_interest_stale",
-    "map_confidence_low",
-    "abstaining",
-    "engine_restarted",
-]
-
-
-class Fault(Struct, frozen=True):
-    """Something that is wrong now; `subject` is a venue or instrument, or empty."""
-
-    code: FaultCode
-    subject: str
-    detail: str
-
-
-class QualityState(Struct, frozen=True):
-    """Saved faults of an asset."""
-
-    version: int
-    asset: str
-    at: int
-    latches: list[tuple[Fault, Latch]]
-
-
-class Quality:
-    """Data-quality alerts of one asset: one latch per fault and subject."""
-
-    def __init__(self, asset: str, *, rules: AlertRules) -> None:
-        self._asset = asset
-        self._rules = rules
-        self._started: int | None = None
-        # By code and subject, which come from the configuration: no more than there are feeds.
-        self._latches: dict[tuple[str, str], tuple[Fault, Latch]] = {}
-
-    def standing(self) -> list[Fault]:
-        """The faults that are raised."""
-        return [f for _, (f, latch) in sorted(self._latches.items()) if latch.raised]
-
-    def step(self, at: int, faults: Iterable[Fault]) -> list[Alert]:
-        """Take all faults of this moment, the same ones again as long as they last."""
-        self._started = at if self._started is None else self._started
-        silent = at - self._started < self._rules.observe_s * NS
-        now: dict[tuple[str, str], Fault] = {(f.code, f.subject): f for f in faults}
-        for key, fault in now.items():
-            latch = self._latches[key][1] if key in self._latches else Latch()
-            self._latches[key] = (fault, latch)
-        alerts = []
-        for key, (fault, latch) in sorted(self._latches.items()):
-            once = fault.code == "engine_restarted"
-            action = latch.step(
-                at,
-                is_faulty=key in now,
-                rules=self._rules,
-                raise_s=0 if once else self._rules.quality_raise_s,
-            )
-            if action is None and latch.raised and latch.silent and not silent:
-                action = "raised"
-            if action == "raised":
-                latch.silent = silent
-            if action is not None:
-                alerts.append(self._alert(action, fault, latch))
-            if not latch.raised and not latch.faulty:
-                del self._latches[key]
-        return alerts
-
-    def _alert(self, action: Action, fault: Fault, latch: Latch) -> Alert:
-        of = " ".join(part for part in (self._asset, fault.subject) if part)
-        name = fault.code.replace("_", " ")
-        text = f"{of}: {name} is over" if action == "cleared" else f"{of}: {name}: {fault.detail}"
-        info = action == "cleared" or fault.code == "engine_restarted"
-        return Alert(
-            id=f"{self._asset}:{fault.code}:{fault.subject}:{latch.began // NS}",
-            kind="quality",
-            action=action,
-            asset=self._asset,
-            direction=None,
-            phase=None,
-            previous=None,
-            since=latch.began,
-            at=latch.at,
-            severity="info" if info else "warning",
-            score=None,
-            probability_15m=None,
-            reasons=[] if action == "cleared" else [Reason(fault.code, fault.detail, 0.0)],
-            confidence=None,
-            silent=latch.silent,
-            held="",
-            text=text,
-            code=fault.code,
-            subject=fault.subject,
-        )
-
-    def state(self) -> QualityState:
-        """For the engine's saved state."""
-        latches = [(f, _copied(latch)) for _, (f, latch) in sorted(self._latches.items())]
-        at = max((latch.at for _, latch in latches), default=0)
-        return QualityState(STATE_VERSION, self._asset, at, latches)
-
-    def restore(self, state: QualityState) -> None:
-        """Take over a saved state; StateError when it is another's."""
-        if (state.version, state.asset) != (STATE_VERSION, self._asset):
-            raise StateError(f"quality of {state.asset}, version {state.version}")
-        self._latches = {(f.code, f.subject): (f, _copied(latch)) for f, latch in state.latches}
-
-
-def _copied(latch: Latch) -> Latch:
-    return Latch(latch.at, latch.began, latch.faulty, latch.sound_since, latch.raised, latch.silent)

@@ -1,0 +1,1 @@
+"""Phases, reasons in words, and what is wrong with the inputs."""

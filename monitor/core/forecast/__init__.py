@@ -1,0 +1,1 @@
+"""How likely it is: volatility, first passage, calibrated probabilities, the label."""

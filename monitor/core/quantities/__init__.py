@@ -1,0 +1,1 @@
+"""Further quantities that the literature names, for whoever watches them."""
