@@ -22,6 +22,7 @@ from monitor.core.forecast.model import (
 )
 from monitor.core.saved import StateError
 from monitor.events import NS
+from tests.plain_model import PLAIN
 
 AT = 1_700_000_000 * NS
 
@@ -124,23 +125,22 @@ def test_the_last_known_value_stands_in_while_it_is_worse_and_fresh():
     hot = Features(structural=(0.2, 0.3, 0.4))
     cold = Features(structural=(1e-6, 1e-6, 1e-6))
     nothing = Features()
-    forecaster = Forecaster(MODEL)
+    forecaster = Forecaster(PLAIN)
     forecaster.forecast(AT, hot)
     held = forecaster.forecast(AT + 300 * NS, nothing)
     assert held.map == pytest.approx((0.2, 0.3, 0.4))
     assert held.held == ("structural",)
     gone = forecaster.forecast(AT + 301 * NS, nothing)
-    assert gone.map == pytest.approx(MODEL.base)
+    assert gone.map == pytest.approx(PLAIN.base)
     assert gone.held == ()
     assert gone.completeness < held.completeness
     forecaster.forecast(AT + 302 * NS, cold)
-    assert forecaster.forecast(AT + 303 * NS, nothing).map == pytest.approx(MODEL.base)
+    assert forecaster.forecast(AT + 303 * NS, nothing).map == pytest.approx(PLAIN.base)
 
 
-def test_the_interim_models_say_their_probability_as_it_is():
+def test_a_model_of_one_input_says_its_probability_as_it_is():
     features = Features(structural=(0.01, 0.05, 0.2), passage=(0.002, 0.006, 0.03))
-    said = Forecaster(MODEL).forecast(AT, features)
-    assert MODEL.version == "interim"
+    said = Forecaster(PLAIN).forecast(AT, features)
     assert said.map == pytest.approx((0.01, 0.05, 0.2))
     assert said.baseline == pytest.approx((0.002, 0.006, 0.03))
 
@@ -167,10 +167,10 @@ def test_a_model_of_the_wrong_sign_or_size_is_refused():
 
 
 def test_held_values_survive_a_restart():
-    forecaster = Forecaster(MODEL)
+    forecaster = Forecaster(PLAIN)
     forecaster.forecast(AT, Features(structural=(0.2, 0.3, 0.4), funding=1.0))
     state = msgspec.msgpack.decode(msgspec.msgpack.encode(forecaster.state()), type=HeldState)
-    other = Forecaster(MODEL)
+    other = Forecaster(PLAIN)
     other.restore(state)
     later = AT + 60 * NS
     assert other.forecast(later, Features()) == forecaster.forecast(later, Features())

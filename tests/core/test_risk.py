@@ -14,13 +14,13 @@ from monitor.core.alerts.rules import AlertRules
 from monitor.core.cascade.curves import DISTANCES
 from monitor.core.conditions import Conditions
 from monitor.core.depth.supply import Curve
-from monitor.core.forecast.coefficients import MODEL
 from monitor.core.forecast.label import Verdict
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
 from monitor.core.risk import Outlook, Situation
 from monitor.events import NS, Candle, Liquidation
 from tests.builders import instrument
+from tests.plain_model import PLAIN
 
 START = 1_790_000_040 * NS
 
@@ -79,7 +79,7 @@ def situation(at, made, **fields):
 
 def outlook(direction="down"):
     rules = AlertRules()
-    return Outlook("BTC", direction, model=MODEL, rules=rules, budget=Budget(rules))
+    return Outlook("BTC", direction, model=PLAIN, rules=rules, budget=Budget(rules))
 
 
 def judged(direction="down", made=None, at=0, **fields):
