@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.core.alerts.rules import RISK, SEVERITY, AlertRules
+from monitor.core.forecast.coefficients import MODEL
 from monitor.core.forecast.model import score
 from tests.ops import files, needs
 
@@ -126,7 +127,7 @@ def test_a_lesser_alert_covers_the_graver_phases(name):
 
 
 def test_the_probability_that_alerts_is_that_of_a_critical_score():
-    assert score(threshold("CascadeProbabilityHigh"), 1e-3) == pytest.approx(
+    assert score(threshold("CascadeProbabilityHigh"), MODEL.base[1]) == pytest.approx(
         ENGINE.critical_score, abs=0.01
     )
 
