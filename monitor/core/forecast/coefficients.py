@@ -1,58 +1,359 @@
 """Shipped coefficients of the forecast; only numbers live here.
 
-How they are made. `monitor.backtest.fitting` fits them on training seeds of the simulated market
-only: standardisation, projected ridge logistic regression per horizon, isotonic calibration on
-held-out runs (Platt below 200 positives, no fit below 30). A fit replaces the numbers and nothing
-else (`fitting.written` prints `MODEL`).
-
-What is here now is version ``interim``, and it is not fitted: the map model says the structural
-probability as it is, the baseline says the first passage of a move of 6 usual 5-minute standard
-deviations, which knows volatility and nothing else. Their other weights are 0. `base` is a
-judgement of the order of magnitude from model.md E21 and C2, not a count.
+Written by ``cascade-monitor backtest fit`` (`monitor.backtest.fit`): ridge logistic regression per
+horizon with the signs of `RISING` and `FALLING`, calibrated on seeds of their own, on the causal
+label of the simulated market; `Model.made` says on what. What they are worth is in docs/skill.md.
+`base` is a judgement of the order of magnitude (model.md E21 and C2), not a count.
 """
 
-from math import log
 from typing import Final
 
-from monitor.core.forecast.features import INPUTS, PerHorizon
 from monitor.core.forecast.model import Calibration, Model, Variant
 
 LABEL_SIGMAS: Final = 6.0
 """The baseline's move, in standard deviations of 5 minutes (model.md A12, k of the label)."""
 
-HAR_PRIOR: Final[dict[int, tuple[float, ...]]] = {
-    60: (0.0, 0.25, 0.30, 0.30, -0.05, 0.05, 0.2),
-    300: (0.0, 0.12, 0.28, 0.40, -0.05, 0.05, 0.3),
+HAR_PRIOR: Final = {
+    60: (0.0, 0.25, 0.3, 0.3, -0.05, 0.05, 0.2),
+    300: (0.0, 0.12, 0.28, 0.4, -0.05, 0.05, 0.3),
     900: (0.0, 0.06, 0.22, 0.45, -0.08, 0.05, 0.5),
-    3600: (0.0, 0.03, 0.12, 0.45, -0.10, 0.05, 0.8),
+    3600: (0.0, 0.03, 0.12, 0.45, -0.1, 0.05, 0.8),
 }
-"""Log-HAR coefficients that learning starts from, per horizon in seconds (`volatility.VECTOR`).
-
-A judgement in the proportions of published HAR fits, not fitted; `fitting.ridge` replaces it.
-"""
-
-
-def _only(name: str, base: PerHorizon) -> Variant:
-    """A model that says what one probability among its inputs says, and `base` without it."""
-    odds = [log(p / (1.0 - p)) for p in base]
-    weights = tuple(1.0 if i == name else 0.0 for i in INPUTS)
-    means = [tuple(o if i == name else 0.0 for i in INPUTS) for o in odds]
-    scales = (1.0,) * len(INPUTS)
-    return Variant(
-        intercepts=(odds[0], odds[1], odds[2]),
-        weights=(weights, weights, weights),
-        means=(means[0], means[1], means[2]),
-        scales=(scales, scales, scales),
-        calibrations=(Calibration(), Calibration(), Calibration()),
-    )
-
-
-_BASE: Final = (1e-3, 3e-3, 1e-2)
 
 MODEL: Final = Model(
-    version="interim",
-    made="not fitted: structural probability as it is; baseline first passage of 6 sigma",
-    base=_BASE,
-    map=_only("structural", _BASE),
-    baseline=_only("passage", _BASE),
+    version="sim-1",
+    made="simulated seeds 200-211, markets first and second, 24 runs of 90 minutes, 44 causal onsets; positive rows 179/449/542 of 2819/2511/1057 over 5, 15 and 60 minutes; moved from their base rates 0.0637/0.179/0.513 to 0.001/0.003/0.01",
+    base=(0.001, 0.003, 0.01),
+    map=Variant(
+        intercepts=(-2.9379346224679925, -1.7085965377252117, 0.06417554930656928),
+        weights=(
+            (
+                0.01787554587,
+                0.0,
+                0.05356234203,
+                0.05153397257,
+                -0.1158084243,
+                -0.3376305757,
+                0.0,
+                0.7443342419,
+                0.0,
+                0.0,
+                0.0,
+                0.3281582083,
+                0.0,
+                0.0,
+            ),
+            (
+                0.100070132,
+                0.0,
+                0.0,
+                0.08604964143,
+                -0.02060290774,
+                -0.2842315926,
+                0.0,
+                0.7807055844,
+                0.0,
+                0.0,
+                0.0,
+                0.5935988093,
+                0.0,
+                0.0,
+            ),
+            (
+                0.0,
+                0.0,
+                0.0,
+                0.7324033493,
+                0.0,
+                -0.5808560887,
+                0.2308727171,
+                0.8890434604,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ),
+        ),
+        means=(
+            (
+                -0.7798275155,
+                -4.351060707,
+                -8.482116388,
+                -9.283595186,
+                -0.1035097814,
+                0.1270053074,
+                2.145673758,
+                0.3859769771,
+                0.0,
+                0.0,
+                0.0,
+                0.4337393252,
+                0.0,
+                0.0,
+            ),
+            (
+                -0.2539521038,
+                -3.00018365,
+                -8.552156734,
+                -9.320569163,
+                -0.0559228391,
+                0.1183594406,
+                2.138907811,
+                0.383543171,
+                0.0,
+                0.0,
+                0.0,
+                0.4839639974,
+                0.0,
+                0.0,
+            ),
+            (
+                0.6245952571,
+                -2.0470866,
+                -8.934016994,
+                -9.499664091,
+                0.0,
+                0.05492611837,
+                2.261574256,
+                0.3870544645,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ),
+        ),
+        scales=(
+            (
+                3.002539975,
+                2.300057285,
+                0.7774561217,
+                0.4175127509,
+                0.4825094513,
+                0.2373570521,
+                0.7735427859,
+                0.4581227244,
+                1.0,
+                1.0,
+                1.0,
+                0.7035425904,
+                1.0,
+                1.0,
+            ),
+            (
+                2.828640126,
+                1.694882843,
+                0.7733534707,
+                0.4012853479,
+                0.4422141446,
+                0.2306212413,
+                0.7699366722,
+                0.4679113653,
+                1.0,
+                1.0,
+                1.0,
+                0.7478520608,
+                1.0,
+                1.0,
+            ),
+            (
+                3.733652688,
+                0.9735016556,
+                0.8235080561,
+                0.3768670967,
+                1.0,
+                0.1953825854,
+                0.7006763343,
+                0.5585985489,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+            ),
+        ),
+        calibrations=(
+            Calibration(
+                slope=1.3172421090073518, intercept=-3.3988390084037516, knots=(), values=()
+            ),
+            Calibration(slope=0.629313874777706, intercept=-4.760900996131946, knots=(), values=()),
+            Calibration(
+                slope=1.0,
+                intercept=0.0,
+                knots=(
+                    -1.8508966251994725,
+                    -0.5696909699907353,
+                    -0.5188618159017667,
+                    -0.47638205513236,
+                    -0.1266688027664393,
+                    0.18301542208812388,
+                    0.2672669039560105,
+                    0.42312733574051087,
+                    1.3089670045381947,
+                ),
+                values=(
+                    0.0018875427566794583,
+                    0.0040966995939062095,
+                    0.005725996356689032,
+                    0.009507035759732956,
+                    0.029467245912884417,
+                    0.03160284311993105,
+                    0.07951565633194511,
+                    0.10657888170417841,
+                    0.31087687333196434,
+                ),
+            ),
+        ),
+    ),
+    baseline=Variant(
+        intercepts=(-2.6947776918787345, -1.5604076058643204, -0.007596973999964092),
+        weights=(
+            (
+                0.0,
+                0.0,
+                0.05116785302,
+                0.1591554701,
+                -0.008542972005,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.280014406,
+                0.0,
+                0.0,
+            ),
+            (0.0, 0.0, 0.0, 0.220428036, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.4664699972, 0.0, 0.0),
+            (0.0, 0.0, 0.0, 0.4651124446, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        ),
+        means=(
+            (
+                -0.7798275155,
+                -4.351060707,
+                -8.482116388,
+                -9.283595186,
+                -0.1035097814,
+                0.1270053074,
+                2.145673758,
+                0.3859769771,
+                0.0,
+                0.0,
+                0.0,
+                0.4337393252,
+                0.0,
+                0.0,
+            ),
+            (
+                -0.2539521038,
+                -3.00018365,
+                -8.552156734,
+                -9.320569163,
+                -0.0559228391,
+                0.1183594406,
+                2.138907811,
+                0.383543171,
+                0.0,
+                0.0,
+                0.0,
+                0.4839639974,
+                0.0,
+                0.0,
+            ),
+            (
+                0.6245952571,
+                -2.0470866,
+                -8.934016994,
+                -9.499664091,
+                0.0,
+                0.05492611837,
+                2.261574256,
+                0.3870544645,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ),
+        ),
+        scales=(
+            (
+                3.002539975,
+                2.300057285,
+                0.7774561217,
+                0.4175127509,
+                0.4825094513,
+                0.2373570521,
+                0.7735427859,
+                0.4581227244,
+                1.0,
+                1.0,
+                1.0,
+                0.7035425904,
+                1.0,
+                1.0,
+            ),
+            (
+                2.828640126,
+                1.694882843,
+                0.7733534707,
+                0.4012853479,
+                0.4422141446,
+                0.2306212413,
+                0.7699366722,
+                0.4679113653,
+                1.0,
+                1.0,
+                1.0,
+                0.7478520608,
+                1.0,
+                1.0,
+            ),
+            (
+                3.733652688,
+                0.9735016556,
+                0.8235080561,
+                0.3768670967,
+                1.0,
+                0.1953825854,
+                0.7006763343,
+                0.5585985489,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+            ),
+        ),
+        calibrations=(
+            Calibration(
+                slope=1.4690914570376414, intercept=-2.9913355356348843, knots=(), values=()
+            ),
+            Calibration(
+                slope=0.7385848892903633, intercept=-4.6044561205797585, knots=(), values=()
+            ),
+            Calibration(
+                slope=1.0,
+                intercept=0.0,
+                knots=(
+                    -1.051421144625199,
+                    -0.5147415322936228,
+                    0.122749318330674,
+                    0.3424517114597758,
+                ),
+                values=(
+                    0.0026350752262552864,
+                    0.0040966995939062095,
+                    0.009507035759732956,
+                    0.7252391671356209,
+                ),
+            ),
+        ),
+    ),
 )
