@@ -52,6 +52,13 @@ class Told(Struct, Generic[Data], frozen=True):
 Row: TypeAlias = Told[HeatmapRow]
 
 
+class Rows(Struct, frozen=True):
+    """Rows of the picture, oldest first, and why they do not reach back as far as was asked."""
+
+    lacks: str
+    entries: list[Row]
+
+
 class OverHttp:
     """Asks the HTTP API of a daemon at `url`, such as ``http://127.0.0.1:9464``."""
 
@@ -72,7 +79,7 @@ class OverHttp:
             body = self._get(where)
         except (QuestionError, Unanswered):
             return []
-        rows = _decoded(body, list[Row])
+        rows = _decoded(body, Rows).entries
         return [row for row in rows if row.at_us > until_us - minutes * MINUTE_US]
 
     def stress(self, asset: str, shock: float) -> bytes:

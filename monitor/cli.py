@@ -405,6 +405,12 @@ def _speed(text: str) -> float | None:
     return None if text == "max" else _factor(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 0")
+    return int(text)
+
+
 def _shock(text: str) -> float:
     """A signed ratio, or a percentage with its sign."""
     value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
@@ -451,7 +457,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demonstration = command("demo", _demo, "the daemon against simulated venues")
     demonstration.add_argument("--scenario", choices=NAMES, default="crash")
-    demonstration.add_argument("--seed", type=int, default=1, metavar="N")
+    demonstration.add_argument("--seed", type=_seed, default=1, metavar="N")
     demonstration.add_argument("--speed", type=_factor, default=1.0, metavar="X")
     demonstration.add_argument("--duration", type=_factor, metavar="S", help="end after S seconds")
 

@@ -192,6 +192,13 @@ def parse_environment(environment: Mapping[str, str]) -> Layer:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         if len(path) == 1 and path[0] not in {"state_directory", "queue_length"}:
+            section = next((s for s in _keys("") if path[0].startswith(f"{s}_")), None)
+            if section is not None:
+                key = path[0].removeprefix(f"{section}_").upper()
+                raise ConfigError(
+                    f"environment {name}: did you mean "
+                    f"{ENVIRONMENT_PREFIX}{section.upper()}__{key}, with two underscores?"
+                )
             continue
         node = values
         for part in path[:-1]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from monitor import app
+from monitor import app, logs
 from monitor.config import Config
 from monitor.events import NS, Instrument
 from monitor.pipeline import Pipeline
@@ -133,6 +133,7 @@ def _venues(name: Name, seed: int, speed: float) -> Iterator[Stage]:
 
 def _serve(pipe: Connection, name: Name, seed: int, speed: float) -> None:
     """The child process: serve until the other end of the pipe is gone."""
+    logs.configure("WARNING", "auto")
     with suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole process group
         asyncio.run(_serving(pipe, name, seed, speed))
 

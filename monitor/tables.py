@@ -17,6 +17,9 @@ from monitor.whatif import Answer
 CLUSTERS: Final = 5
 """Rows of each side in the table of clusters."""
 
+LEAST_WIDTH: Final = 120
+"""Columns that the widest table needs."""
+
 WIDTH: Final = 160
 """Columns of a table that goes into a file or a pipe."""
 
@@ -153,5 +156,7 @@ def _table(*titles: str) -> Table:
 
 
 def console(stream: TextIO) -> Console:
-    """A console that does not fold a table where nobody set a width."""
-    return Console(file=stream, width=None if stream.isatty() else WIDTH)
+    """A console wide enough that no figure is cut; a narrower terminal folds the lines."""
+    if not stream.isatty():
+        return Console(file=stream, width=WIDTH)
+    return Console(file=stream, width=max(LEAST_WIDTH, Console(file=stream).width))

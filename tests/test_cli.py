@@ -102,7 +102,7 @@ def test_json_is_the_message_as_the_daemon_sent_it(capsys):
 def test_a_picture_has_the_past_where_the_daemon_serves_it(status, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(cli.picture, "draw", lambda *_, **fields: drawn.append(fields) or b"png")
-    rows = b"[" + b",".join(ROWS) + b"]" if status == 200 else b"{}"
+    rows = b'{"lacks":"","entries":[' + b",".join(ROWS) + b"]}" if status == 200 else b"{}"
     with daemon({MAP_PATH: (200, NOW), LOG_PATH: (status, rows)}) as (url, asked):
         file = tmp_path / "map.png"
         assert cli.main(["heatmap", "BTC", "--png", str(file), "--minutes", "1", "--url", url]) == 0

@@ -313,4 +313,4 @@ def ridge(
 
 def written(model: Model, har: dict[int, tuple[float, ...]]) -> str:
     """Source text of `monitor.core.forecast.coefficients`, as literals, before formatting."""
-    return f"HAR_PRIOR: Final = {har!r}\n\nMODEL: Final = {model!r}\n"
+    return f"HAR_PRIOR: Final[dict[int, tuple[float, ...]]] = {har!r}\n\nMODEL: Final = {model!r}\n"

@@ -134,11 +134,12 @@ class Asset:
         self.quantifier.second(at)
         if minute is None:
             return []
+        for outlook in self.outlooks.values():
+            outlook.minute(minute.at)
         for verdict in self._labeller.heard(minute):
             self.outlooks[verdict.direction].judged(verdict)
         found: list[Forecast | ForecastVerdict] = []
         for outlook in self.outlooks.values():
-            outlook.minute(minute.at)
             found += outlook.mature(minute.at)
             found += outlook.register(minute.at)
         return found
@@ -240,6 +241,7 @@ class Asset:
                 depth=depth,
                 fuel=here,
                 level_sd=together.level_sd if together is not None else 0.0,
+                interest_usd=together.open_interest_usd if together is not None else 0.0,
                 map_confidence=together.confidence if together is not None else None,
                 coverage=together.coverage * quality if together is not None else None,
                 quality=quality,

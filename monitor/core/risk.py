@@ -75,6 +75,7 @@ class Situation(Struct, frozen=True, kw_only=True):
         depth: all believed books together, in the direction.
         fuel: forced closes by distance, as `monitor.core.cascade.curves` defines curves.
         level_sd: log standard deviation of the map's level.
+        interest_usd: open interest of the instruments on the map; no more can be closed.
         map_confidence, coverage: of the pooled map.
         quality: share of the inputs that are heard.
         contagion: spectral radius over all assets.
@@ -90,6 +91,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     depth: Curve | None
     fuel: Floats | None
     level_sd: float
+    interest_usd: float
     map_confidence: float | None
     coverage: float | None
     quality: float
@@ -194,7 +196,7 @@ class Outlook:
             phase_age_s=max(0, at - standing.since) / NS,
             alert=standing.id,
             held=standing.held,
-            abstaining=standing.abstaining,
+            abstaining=said.abstaining,
             silent=standing.silent,
             score=said.score,
             using=self.cards[HORIZONS_S[HEADLINE]].using,
@@ -395,7 +397,9 @@ class Outlook:
             supercritical_share=_mean(folds.supercritical_share, chain.weights),
             amplification=amplification,
             jump=None if bad.jump_ratio is None else Range(*bad.jump_ratio),
-            liquidated_usd=None if bad.liquidated_usd is None else Range(*bad.liquidated_usd),
+            liquidated_usd=None
+            if bad.liquidated_usd is None
+            else Range(*(min(usd, now.interest_usd) for usd in bad.liquidated_usd)),
             psi=chain.psi,
             elasticity_depth=None if slope is None else 1.0 - slope,
             elasticity_fuel=slope,

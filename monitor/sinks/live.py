@@ -185,7 +185,10 @@ class Live:
             compress=False,
             protocols=(PROTOCOL,),
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionResetError:
+            return socket  # the browser has left already
         client = Client(wanted)
         self._clients.add(client)
         self._sockets.add(socket)

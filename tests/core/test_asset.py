@@ -15,8 +15,11 @@ from monitor.core.instrument import InstrumentState
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
+    BookSnapshot,
     Candle,
     Candles,
+    Forecast,
+    ForecastVerdict,
     Liquidation,
     Listed,
     MarkPrice,
@@ -246,3 +249,32 @@ def test_the_state_of_an_asset_nobody_knows_anything_of_is_empty():
     asset = Asset("BTC", ThrottleCorrection())
     asset.add(InstrumentState(spec(0)))
     assert asset.state(START) == b""
+
+
+def test_forecasts_are_graded_while_the_market_is_calm():
+    one = spec(0)
+    engine = listed(one)
+    kinds = {}
+    for second in range(12 * 60):
+        at = START + second * NS
+        told(engine, one.name, price=100_000.0 + second % 7, at=at)
+        book = BookSnapshot(
+            one.name,
+            at,
+            [(100_000.0 - 10 * n, 1.0) for n in range(1, 300)],
+            [(100_010.0 + 10 * n, 1.0) for n in range(1, 300)],
+            depth=1000,
+            maintained=False,
+        )
+        engine.process(at, book)
+        for message in engine.process(at, Tick(at)):
+            if message.kind == "forecasts":
+                kinds.setdefault(type(message.data), []).append(message.data)
+    assert len(kinds[Forecast]) > 50
+    graded = kinds[ForecastVerdict]
+    # What cannot be told, in the first minutes, is unresolved; nothing happened in the others.
+    assert {v.outcome for v in graded if v.horizon_s == 300} <= {False, None}
+    assert len([v for v in graded if v.horizon_s == 300]) >= 10
+    skill = engine.assets["BTC"].outlooks["down"].cards[300].skill()
+    own = [v for v in graded if (v.horizon_s, v.direction) == (300, "down")]
+    assert skill.matured == len([v for v in own if v.outcome is False]) > 0

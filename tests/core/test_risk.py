@@ -65,6 +65,7 @@ def situation(at, made, **fields):
         "depth": depth(),
         "fuel": fuel(),
         "level_sd": 0.3,
+        "interest_usd": 1e9,
         "map_confidence": 0.8,
         "coverage": 0.95,
         "quality": 1.0,
@@ -235,3 +236,11 @@ def test_elasticities_follow_from_the_spread_of_the_map(market):
     assert m.elasticity_fuel < 0.0
     assert m.elasticity_depth == pytest.approx(1.0 - m.elasticity_fuel)
     assert judged(made=made, at=at, fuel=fuel(1e5, at=0.1)).mechanism.elasticity_fuel is None
+
+
+def test_no_more_is_liquidated_than_stands(market):
+    made, at = market
+    heavy = {"fuel": fuel(400e6, at=0.01, width=0.002), "level_sd": 1.0}
+    m = judged(made=made, at=at, interest_usd=300e6, **heavy).mechanism
+    assert m.liquidated_usd.high == 300e6
+    assert judged(made=made, at=at, **heavy).mechanism.liquidated_usd.high > 300e6

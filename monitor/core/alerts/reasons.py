@@ -209,10 +209,11 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
         text = f"a {words.move} of {percent(e.critical_shock)}"
         if e.critical_usd is not None:
             text += f" or a {words.order} of {money(e.critical_usd)}"
+        # Closer than the grid can tell.
+        here = e.critical_shock < 0.0005
+        text = "the next trade can set it off" if here else f"{text} sets it off"
         scale = e.normal_move or 0.01
-        found.append(
-            Reason("critical_shock", f"{text} sets it off", _share(scale, e.critical_shock))
-        )
+        found.append(Reason("critical_shock", text, _share(scale, e.critical_shock)))
     if e.amplification is not None and e.amplification > 1.05:
         text = f"a {words.move} would be made {e.amplification:.1f} times as large"
         found.append(Reason("amplification", text, 1 - 1 / e.amplification))

@@ -24,7 +24,7 @@ class AlertRules(Struct, frozen=True):
 
     Attributes:
         watch_score, warning_score, critical_score: a score from which the phase is entered, 0 to 1
-            (model.md A12: high, severe, critical; a probability of 2.3, 6.5 and 18 % in 15 minutes).
+            (model.md A12: high, severe, critical; 2.3, 6.5 and 18 % in 15 minutes).
         leave_margin: how far below its threshold the score must be before a phase is left.
         watch_shock, warning_shock: a critical shock, in normal moves of 15 minutes, up to which
             the phase is entered. Where there is a score it has counted the shock already, and the

@@ -13,7 +13,7 @@ from monitor.core.forecast.model import Calibration, Model, Variant
 LABEL_SIGMAS: Final = 6.0
 """The baseline's move, in standard deviations of 5 minutes (model.md A12, k of the label)."""
 
-HAR_PRIOR: Final = {
+HAR_PRIOR: Final[dict[int, tuple[float, ...]]] = {
     60: (0.0, 0.25, 0.3, 0.3, -0.05, 0.05, 0.2),
     300: (0.0, 0.12, 0.28, 0.4, -0.05, 0.05, 0.3),
     900: (0.0, 0.06, 0.22, 0.45, -0.08, 0.05, 0.5),
