@@ -46,7 +46,7 @@ ops: $(READY)
 	promtool test rules tests/ops/*_test.yml
 	amtool check-config config/alertmanager/alertmanager.yml
 	$(BIN)/python -m grafana.generate --check
-	OPS=required $(BIN)/pytest tests/ops
+	OPS=required $(BIN)/pytest tests/ops/test_end_to_end.py
 
 check: $(READY)
 	$(BIN)/ruff format --check
