@@ -129,11 +129,11 @@ class Daemon:
 
 
 def warm(**fields):
-    """A daemon that has heard half a minute and knows everything there is to know."""
+    """A daemon that has heard for a minute and knows everything there is to know."""
     daemon = Daemon(**fields)
     daemon.hear()
     daemon.past()
-    return daemon.run_for(31)
+    return daemon.run_for(51)
 
 
 def http_config(**changes):

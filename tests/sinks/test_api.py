@@ -189,6 +189,10 @@ async def test_the_description_names_the_very_fields_that_are_sent(daemon, kind)
     schemas = described(token=False)["components"]["schemas"]
     of = schemas[f"Message.{kind}"]["properties"]["data"]["$ref"].rpartition("/")[2]
     path = {"alerts": "alerts", "liquidations": "assets/BTC/liquidations"}
+    if kind == "alerts":
+        daemon = warm()
+        daemon.liquidate(usd=9e6)
+        daemon.run_for(20, price=0.95 * daemon.price)
     async with served(daemon) as (session, _):
         _, body = await got(session, f"/api/v1/{path.get(kind, f'assets/BTC/{kind}')}")
     sent = body["entries"][0] if "entries" in body else body

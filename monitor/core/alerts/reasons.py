@@ -247,7 +247,8 @@ def _realised(e: Evidence) -> list[Reason]:
         latest, normal = e.liquidated_usd[1], e.normal_liquidated_usd
         text = f"{money(latest)} of {words.side} liquidated in 60 s"
         if normal:
-            times = latest / normal
+            # Less than a dollar a minute is nothing to compare with.
+            times = latest / max(normal, 1.0)
             text += f", {times:.0f} times normal" if times >= 1.5 else ", no more than normal"
         weight = _share(latest, 10 * normal) if normal else 0.5
         found.append(Reason("liquidations", text, weight))
