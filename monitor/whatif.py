@@ -16,6 +16,7 @@ from monitor.ask import InRedis, OverHttp, QuestionError, Unanswered, depth_in, 
 from monitor.core.cascade.curves import DISTANCES, Floats
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
 from monitor.core.forecast.prints import PSI
+from monitor.core.heatmap.pooling import by_distance
 from monitor.core.risk import USUAL_W
 from monitor.events import Band, Heatmap
 from monitor.feeds.replay import JournalFiles
@@ -117,10 +118,5 @@ def _depth_curve(bands: list[Band], side: int) -> Floats:
 
 def _fuel_curve(heatmap: Heatmap, side: int) -> Floats:
     edges = np.log(heatmap.first_price) + heatmap.log_step * np.arange(heatmap.n + 1)
-    usd = heatmap.long_usd if side == 0 else heatmap.short_usd
-    cumulative = np.concatenate(([0.0], np.cumsum(usd)))
-    here = np.log(heatmap.mark)
-    away = here - DISTANCES if side == 0 else here + DISTANCES
-    standing = np.interp(away, edges, cumulative)
-    found: Floats = np.maximum.accumulate(np.abs(standing - standing[0]))
-    return found
+    usd = np.array(heatmap.long_usd if side == 0 else heatmap.short_usd)
+    return by_distance(edges, usd, heatmap.mark, "down" if side == 0 else "up")

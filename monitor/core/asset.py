@@ -16,7 +16,13 @@ from monitor.core.alerts.reasons import Unheard
 from monitor.core.alerts.rules import AlertRules
 from monitor.core.cascade.curves import STEP, Floats
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
-from monitor.core.conditions import DIRECTIONS, SIDE_OF, Conditions, ConditionsState
+from monitor.core.conditions import (
+    DIRECTIONS,
+    INTEREST_STALE_NS,
+    SIDE_OF,
+    Conditions,
+    ConditionsState,
+)
 from monitor.core.depth.liquidity import LiquidityState
 from monitor.core.depth.supply import Curve
 from monitor.core.depth.supply import pooled as pooled_curves
@@ -49,9 +55,6 @@ VERSION: Final = 1
 STATE_KEPT_NS: Final = 72 * 3600 * NS
 """An older state is refused: the candles that say what it has missed do not reach further."""
 
-
-INTEREST_STALE_NS: Final = 600 * NS
-"""Open interest unheard for longer is a fault."""
 
 NEAR: Final = 0.05
 """Distance within which a venue's share of the fuel is told."""

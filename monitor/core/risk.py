@@ -48,6 +48,7 @@ from monitor.events import (
     Range,
 )
 
+LABEL: Final = LabelRule()
 TIER: Final[Tier] = 1
 """Tier of the label that forecasts are graded by."""
 
@@ -168,7 +169,8 @@ class Outlook:
         """Form the outlook: the risk, the confidence in it, and the alerts that follow."""
         at = now.at
         chain = self._chain(now, conditions)
-        features = self.features = self._features(now, chain, conditions)
+        printed = conditions.liquidated_usd(at, self._direction)
+        features = self.features = self._features(now, chain, conditions, printed)
         forecast = self._forecaster.forecast(at, features)
         p_map = forecast.map if chain is not None else None
         # What is stale is held by the phase; nothing new is said from it.
@@ -176,7 +178,9 @@ class Outlook:
         p_baseline = forecast.baseline if known else None
         self._latest = (p_map, forecast.baseline) if known else None
         said = self._said(now, p_map, p_baseline, forecast.completeness)
-        evidence = self._evidence(now, chain, conditions, said)
+        evidence = self._evidence(
+            now, chain, conditions, said, depth_ratio=features.depth, printed=printed
+        )
         picture = Picture(
             gain_stretch=None
             if chain is None or now.mark is None or evidence.loop_gain is None
@@ -291,11 +295,17 @@ class Outlook:
         rho = absorbed(conditions.refill_usd_s(d), conditions.throughput(d))
         return conditions.psi(d) * (1.0 - rho)
 
-    def _features(self, now: Situation, chain: Chain | None, conditions: Conditions) -> Features:
+    def _features(
+        self,
+        now: Situation,
+        chain: Chain | None,
+        conditions: Conditions,
+        printed: tuple[float, float, float] | None,
+    ) -> Features:
         at, d, volatility = now.at, self._direction, now.volatility
         passage: PerHorizon | None = None
         if volatility is not None:
-            wanted = max(LabelRule().least_move, LABEL_SIGMAS * volatility.day * sqrt(300.0))
+            wanted = max(LABEL.least_move, LABEL_SIGMAS * volatility.day * sqrt(300.0))
             p = first_passage(
                 np.array([wanted]),
                 np.array(volatility.sigma[1:]),
@@ -305,7 +315,7 @@ class Outlook:
                 jump_size=volatility.jump_size,
             ).tolist()
             passage = (p[0], p[1], p[2])
-        printed, normal = conditions.liquidated_usd(at, d), conditions.normal_liquidated_usd(d)
+        normal = conditions.normal_liquidated_usd(d)
         refill = conditions.refill_usd_s(d)
         return Features(
             structural=None if chain is None else chain.reached,
@@ -325,7 +335,14 @@ class Outlook:
         )
 
     def _evidence(
-        self, now: Situation, chain: Chain | None, conditions: Conditions, said: Said
+        self,
+        now: Situation,
+        chain: Chain | None,
+        conditions: Conditions,
+        said: Said,
+        *,
+        depth_ratio: float | None,
+        printed: tuple[float, float, float] | None,
     ) -> Evidence:
         at, d, volatility = now.at, self._direction, now.volatility
         normal = None if volatility is None else volatility.sigma[2] * sqrt(900.0)
@@ -347,10 +364,10 @@ class Outlook:
             reach=reach,
             fuel_usd=None if now.fuel is None or reach is None else _at(now.fuel, away),
             depth_usd=None if now.depth is None or reach is None else _at(now.depth.usd, away),
-            depth_ratio=conditions.depth_ratio(d),
+            depth_ratio=depth_ratio,
             depth_recovered=conditions.depth_recovered(d),
             mark=now.mark,
-            liquidated_usd=conditions.liquidated_usd(at, d),
+            liquidated_usd=printed,
             normal_liquidated_usd=conditions.normal_liquidated_usd(d),
             moves=conditions.moves(d),
             moves_sigma=conditions.moves_sigma(d),

@@ -1,6 +1,5 @@
 """Components are bounded, read as they are explained, and are absent when not known."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +7,6 @@ from hypothesis import strategies as st
 from monitor.core.forecast.components import (
     components,
     crowding,
-    severity,
-    weighted_quantile,
     worst,
 )
 from monitor.core.forecast.features import INPUTS, Features
@@ -49,23 +46,3 @@ def test_crowding_is_a_quantile_of_what_is_known():
     assert crowding(None, 1.6449) == pytest.approx(0.95, abs=1e-4)
     assert crowding(None, None) is None
     assert worst([None, 0.2, float("nan"), 0.4]) == 0.4
-
-
-def test_severity_speaks_of_the_nodes_that_can_cascade():
-    moves = np.array([0.01, 0.02, np.inf, 0.03])
-    shocks = np.array([1e6, 2e6, np.inf, np.inf])
-    jumps, usd = np.array([0.02, 0.04, 0.5, 0.08]), np.array([1e6, 3e6, 9e9, 5e6])
-    found = severity(moves, shocks, jumps, usd, np.array([0.25] * 4))
-    assert found.possible == pytest.approx(0.75)
-    assert found.jump == pytest.approx((0.14 / 3, 0.02, 0.08))
-    assert found.liquidated_usd == pytest.approx((3e6, 1e6, 5e6))
-    assert (found.critical_move, found.critical_shock_usd) == (0.02, 2e6)
-    by_price = severity(moves, np.full(4, np.inf), jumps, usd, np.array([0.25] * 4))
-    assert by_price.critical_shock_usd is None
-    assert severity(np.full(4, np.inf), shocks, jumps, usd, np.array([0.25] * 4)) is None
-
-
-def test_a_weighted_quantile_holds_its_share():
-    values, weights = np.array([3.0, 1.0, 2.0]), np.array([0.1, 0.8, 0.1])
-    found = [weighted_quantile(values, weights, q) for q in (0.1, 0.8, 0.85, 1.0)]
-    assert found == [1.0, 1.0, 2.0, 3.0]

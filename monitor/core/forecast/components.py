@@ -87,61 +87,6 @@ def worst(parts: Sequence[float | None]) -> float | None:
     return max(known) if known else None
 
 
-class Severity(Struct, frozen=True):
-    """How bad a cascade would be, given that there is one: mean and 10 to 90 % range.
-
-    Attributes:
-        jump: log distance between the critical point and the landing.
-        liquidated_usd: force-closed on the way.
-        critical_move: median log distance to the critical point by price.
-        critical_shock_usd: median one-sided flow to it; None where flow alone does not reach it.
-        possible: weight of the nodes that have a critical point, 0 to 1.
-    """
-
-    jump: tuple[float, float, float]
-    liquidated_usd: tuple[float, float, float]
-    critical_move: float
-    critical_shock_usd: float | None
-    possible: float
-
-
-def severity(
-    moves: Floats, shocks: Floats, jumps: Floats, liquidated_usd: Floats, weights: Floats
-) -> Severity | None:
-    """Severity over the nodes of depth survival and map scale, all arrays of shape (nodes,).
-
-    A node without a critical point has an infinite move. None where none has one, or where a
-    landing is not known to be finite.
-    """
-    here = np.isfinite(moves) & (weights > 0.0)
-    if not here.any():
-        return None
-    weight = weights[here]
-    if not (np.isfinite(jumps[here]).all() and np.isfinite(liquidated_usd[here]).all()):
-        return None
-    shock = weighted_quantile(shocks[here], weight, 0.5)
-    return Severity(
-        jump=_range(jumps[here], weight),
-        liquidated_usd=_range(liquidated_usd[here], weight),
-        critical_move=weighted_quantile(moves[here], weight, 0.5),
-        critical_shock_usd=shock if isfinite(shock) else None,
-        possible=min(1.0, float(weight.sum())),
-    )
-
-
-def weighted_quantile(values: Floats, weights: Floats, q: float) -> float:
-    """The least value at or below which lies a share `q` of the weight."""
-    order = np.argsort(values, kind="stable")
-    nearer = np.cumsum(weights[order])
-    found = int(np.searchsorted(nearer, q * nearer[-1] * (1.0 - 1e-12)))
-    return float(values[order[min(found, len(order) - 1)]])
-
-
-def _range(values: Floats, weights: Floats) -> tuple[float, float, float]:
-    mean = float((values * weights).sum() / weights.sum())
-    return mean, weighted_quantile(values, weights, 0.1), weighted_quantile(values, weights, 0.9)
-
-
 def _known(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 

@@ -159,10 +159,14 @@ def _cents(values: Floats) -> list[float]:
 
 def fuel(e: Estimate, direction: Direction) -> Floats:
     """Forced closes by distance from the mark, as `monitor.core.cascade.curves` defines curves."""
-    edges = (e.first + BUCKET * np.arange(BUCKETS + 1)) * STEP
-    here = log(e.mark)
-    side = 0 if direction == "down" else 1
-    cumulative = np.concatenate(([0.0], np.cumsum(e.usd[side])))
+    edges = np.arange(e.first, e.first + BUCKET * BUCKETS + 1, BUCKET, dtype=np.float64) * STEP
+    return by_distance(edges, e.usd[0 if direction == "down" else 1], e.mark, direction)
+
+
+def by_distance(edges: Floats, usd: Floats, mark: float, direction: Direction) -> Floats:
+    """The same of buckets `usd` of one side, shape (n,), between log prices `edges`, (n + 1,)."""
+    here = log(mark)
+    cumulative = np.concatenate(([0.0], np.cumsum(usd)))
     away = here - DISTANCES if direction == "down" else here + DISTANCES
     standing = np.interp(away, edges, cumulative)
     found: Floats = np.maximum.accumulate(np.abs(standing - standing[0]))
