@@ -4,6 +4,8 @@ import json
 
 from redis.asyncio import Redis
 
+from monitor.events import NS, Tick
+from monitor.feeds.replay import JournalFiles
 from tests.test_daemon import eventually, get, gone, ready, replay, started
 
 VENUES = ("binance", "bybit", "okx", "hyperliquid")
@@ -46,7 +48,9 @@ async def test_a_demo_at_another_speed_runs_on_the_markets_clock(tmp_path):
     async with started("demo", *arguments, **settings) as demo:
         await demo.said("HTTP: ")
         assert await demo.process.wait() == 0
-    summary = await replay(str(tmp_path / "demo" / "journal"))
-    ticks = summary["inputs"]["tick"]
-    assert 40 < ticks <= 66  # 16 s of the market at 4 a second
-    assert not summary["journal"]["holes"]
+    files = JournalFiles([tmp_path / "demo" / "journal"])
+    ticks = [record.at / NS for record in files if isinstance(record, Tick)]
+    # In 8 s the market lives 16 s, at 4 ticks a second; a busy machine misses some of them.
+    assert 8.5 < ticks[-1] - ticks[0] < 16.5
+    assert len(ticks) <= 66
+    assert not files.holes

@@ -4,6 +4,7 @@ import gzip
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def replayed(kind, files, base=None) -> Pipeline:
     for record in records:
         pipeline.step(record)
     return pipeline
+
+
+@cache
+def replayed_once(*files) -> Pipeline:
+    """What two tests look at, and neither changes."""
+    return replayed("hftbacktest", files)
 
 
 def test_tardis_lines_become_frames_and_an_empty_line_a_lost_connection(tmp_path):
@@ -219,7 +226,7 @@ def naive_binance(files) -> tuple[str, int]:
 )
 def test_real_binance_recordings_give_a_true_book_through_the_file_boundary(shared, names):
     files = [shared / "hftbacktest_raw/usdm" / name for name in names]
-    summary = replayed("hftbacktest", files)
+    summary = replayed_once(*files)
     state = summary.engine.instruments["binance:BTCUSDT"]
     text, trades = naive_binance(files)
     assert (state.book.state, state.book.gaps, state.book.resyncs) == ("synced", 0, 0)
@@ -261,12 +268,12 @@ def test_the_tardis_form_of_a_real_recording_gives_the_same_book(shared, tmp_pat
                     if data.startswith('{"lastUpdateId"'):
                         data = f'{{"stream":"btcusdt@depthSnapshot","data":{data.strip()}}}\n'
                     out.write(f"{whole}.{int(at) % 10**9:09d}Z {data}")
-    books = [
-        replayed(kind, source).engine.instruments["binance:BTCUSDT"].book
-        for kind, source in (("hftbacktest", files), ("tardis", [rewritten]))
-    ]
-    assert books[0].checksum(3) == books[1].checksum(3)
-    assert books[1].state == "synced"
+    there, again = (
+        pipeline.engine.instruments["binance:BTCUSDT"].book
+        for pipeline in (replayed_once(*files), replayed("tardis", [rewritten]))
+    )
+    assert again.checksum(3) == there.checksum(3)
+    assert again.state == "synced"
 
 
 def test_real_hyperliquid_frames_give_a_synced_book(shared):

@@ -22,7 +22,7 @@ ANSWER = (
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
-async def eventually(claim: Callable[[], object], within_s: float = 10.0) -> None:
+async def eventually(claim: Callable[[], object], within_s: float = 60.0) -> None:
     """Wait until the claim holds."""
     async with asyncio.timeout(within_s):
         while not claim():

@@ -44,7 +44,7 @@ import ccxt.pro
 
 pytestmark = pytest.mark.parametrize("venue", ["binance", "bybit", "okx"])
 
-PATIENCE_S = 20
+PATIENCE_S = 90
 SYMBOLS = {f"{asset.name}/USDT:USDT": asset.name for asset in ASSETS[:2]}
 BTC = next(iter(SYMBOLS))
 

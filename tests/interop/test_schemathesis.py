@@ -34,6 +34,6 @@ async def test_no_question_is_answered_with_a_server_error_or_otherwise_than_des
             "--checks", CHECKS, "--max-examples", "30", "--seed", "1", "--no-color",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        told, _ = await asyncio.wait_for(program.communicate(), 240)
+        told, _ = await asyncio.wait_for(program.communicate(), 600)
         assert program.returncode == 0, told.decode()[-4000:]
         assert server.errors == 0

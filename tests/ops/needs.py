@@ -34,7 +34,7 @@ def program(*names):
 
 def run(*command):
     """Run a program and give back what it says; fail the test with that if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said

@@ -37,7 +37,7 @@ def ask(url, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return json.loads(answer.read() or "null")
     except urllib.error.HTTPError as error:
         return json.loads(error.read())
@@ -45,7 +45,7 @@ def ask(url, body=None):
 
 def _ready(url):
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
             return answer.status == 200
     except OSError:
         return False
@@ -56,7 +56,7 @@ def _process(*command, ready, log):
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        until(lambda: _ready(ready) or server.poll() is not None, 20, f"{command[0]} is ready")
+        until(lambda: _ready(ready) or server.poll() is not None, 60, f"{command[0]} is ready")
         assert server.poll() is None, log.read_text("utf-8")
         yield
     finally:

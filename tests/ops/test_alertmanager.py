@@ -95,7 +95,7 @@ def test_a_cause_silences_its_symptoms_and_nothing_else(tmp_path):
             found = servers.ask(api)
             return len(found) == len(silenced + told) and found
 
-        found = servers.until(settled, 10, "every alert is known")
+        found = servers.until(settled, 60, "every alert is known")
     inhibited = {bool(entry["status"]["inhibitedBy"]): [] for entry in found}
     for entry in found:
         inhibited[bool(entry["status"]["inhibitedBy"])].append(entry["labels"])

@@ -259,7 +259,7 @@ def test_valkey_lets_in_whom_it_should(tmp_path):
 
     try:
         nobody = client()
-        until(lambda: _pings(nobody, redis), 10, "Valkey answers")
+        until(lambda: _pings(nobody, redis), 60, "Valkey answers")
         monitor, reader, worker = (
             client(contents[f"redis_{name}url"]) for name in ("", "reader_", "worker_")
         )
@@ -329,20 +329,20 @@ def test_mosquitto_lets_in_whom_it_should(tmp_path):
         who = ("-u", user, "-P", password) if user else ()
         address = ("-h", HOST, "-p", str(port))
         return subprocess.run(
-            [program, *address, *who, *arguments], capture_output=True, timeout=10, check=False
+            [program, *address, *who, *arguments], capture_output=True, timeout=60, check=False
         )
 
     monitor = {"user": "cascade", "password": contents["mqtt_password"]}
     reader = {"user": "reader", "password": contents["mqtt_reader_password"]}
     try:
-        probe = ("-E", "-W", "3", "-t", "$SYS/broker/uptime")
-        until(lambda: done(subscribe, *probe, **monitor).returncode == 0, 10, "Mosquitto answers")
+        probe = ("-E", "-W", "30", "-t", "$SYS/broker/uptime")
+        until(lambda: done(subscribe, *probe, **monitor).returncode == 0, 60, "Mosquitto answers")
         assert done(subscribe, *probe).returncode != 0
         assert done(subscribe, *probe, **reader | {"password": "guess"}).returncode != 0
         topic = ("-t", "cascade/status", "-q", "1", "-r", "-m")
         assert done(publish, *topic, "online", **monitor).returncode == 0
         done(publish, *topic, "forged", **reader)
-        told = done(subscribe, "-t", "cascade/status", "-C", "1", "-W", "3", **reader)
+        told = done(subscribe, "-t", "cascade/status", "-C", "1", "-W", "30", **reader)
         assert told.stdout == b"online\n"
     finally:
         broker.terminate()

@@ -98,7 +98,7 @@ def test_a_variable_has_values_and_an_annotation_parses(prometheus, query):
 @pytest.mark.parametrize(("name", "expression"), files.records().items())
 def test_a_recording_rule_records(prometheus, name, expression):
     assert result(prometheus, expression, instant=True)
-    assert servers.until(lambda: result(prometheus, name, instant=True), 5, f"{name} is recorded")
+    assert servers.until(lambda: result(prometheus, name, instant=True), 60, f"{name} is recorded")
 
 
 @pytest.mark.parametrize("name", files.alerts())

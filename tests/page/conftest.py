@@ -62,7 +62,7 @@ def opened(browser):
         options = {"viewport": {"width": 1440, "height": 900}} | options
         context = await browser.new_context(**options)
         page = await context.new_page()
-        page.set_default_timeout(8000)
+        page.set_default_timeout(60_000)
         heard = Heard()
         heard.listen(page)
         for name, (old, new) in (scripts or {}).items():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from monitor.config import JournalConfig, PipelineConfig, RedisConfig
 from monitor.events import (
+    Alert,
     Band,
     Body,
     Depth,
@@ -20,6 +21,9 @@ from tests.builders import engine_config
 
 START = 1_790_000_000_000_000_000
 
+PATIENCE_S = 60.0
+"""How long a busy machine may take over what should happen at once."""
+
 
 def depth(asset="BTC", seq=1, at=START, usd=1_500_000.0):
     band = Band(
@@ -28,6 +32,29 @@ def depth(asset="BTC", seq=1, at=START, usd=1_500_000.0):
     venue = VenueDepth(instrument=f"okx:{asset}-USDT-SWAP", mid=67_000.5, bands=[band])
     body = Depth(bands=[band], venues=[venue], missing=[f"bybit:{asset}USDT"])
     return message("depth", asset, seq, at, body)
+
+
+def alert(seq=1, asset="BTC", **fields):
+    values = {
+        "id": f"{asset}:down:1",
+        "kind": "risk",
+        "action": "raised",
+        "asset": asset,
+        "direction": "down",
+        "phase": "warning",
+        "previous": "calm",
+        "since": START,
+        "at": START,
+        "severity": "warning",
+        "score": 0.7,
+        "probability_15m": 0.05,
+        "reasons": [],
+        "confidence": 0.9,
+        "silent": False,
+        "held": "",
+        "text": f"{asset} down: warning (was calm)",
+    }
+    return message("alerts", asset, seq, START + seq, Alert(**(values | fields)))
 
 
 def liquidation(asset="BTC", seq=1, at=None, usd=48_500.0):
@@ -74,7 +101,7 @@ def redis_config(url, **changes):
         "heatmap_rows": 8640,
         "save_interval_s": 60.0,
         "queue_length": 10_000,
-        "timeout_s": 1.0,
+        "timeout_s": 30.0,
     }
     return RedisConfig(**(values | changes))
 
@@ -97,7 +124,7 @@ def header(run="run1", started_at=START):
     )
 
 
-async def eventually(condition: Callable[[], object], patience_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
     """Wait until a condition holds, which may be a coroutine function."""
     deadline = time.monotonic() + patience_s
     while True:

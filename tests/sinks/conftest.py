@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import os
+import time
 
 import pytest
 from redis.asyncio import Redis
@@ -42,9 +43,9 @@ async def sinks():
     """Makes running sinks, and stops them at the end."""
     made = []
 
-    def make(url, *, run="run1", **changes):
+    def make(url, *, run="run1", clock=time.monotonic, **changes):
         config = redis_config(url, **changes)
-        outbox = Outbox(config.queue_length, config.state_ttl_s)
+        outbox = Outbox(config.queue_length, config.state_ttl_s, clock)
         sink = RedisSink(config, run, outbox)
         made.append((sink, asyncio.create_task(sink.run())))
         return sink, outbox

@@ -16,7 +16,7 @@ from monitor.sinks.embedded import EmbeddedError, find_binary
 from tests.sinks.test_redis import free_port
 
 NODES = 3
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def absent(reason):

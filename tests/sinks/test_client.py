@@ -15,12 +15,13 @@ from monitor import client as subscription
 from monitor.client import SubscriptionError, subscribe
 from monitor.sinks.embedded import Embedded
 from monitor.sinks.envelope import encode
-from tests.sinks.builders import START, depth, eventually, liquidation, status
+from tests.sinks.builders import PATIENCE_S, START, depth, eventually, liquidation, status
 from tests.sinks.goldens import alert, heatmap, outlook, undelivered
 from tests.sinks.test_redis import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 ALERTS = "cascade:alerts"
+WAITING = ("cascade-reader", "xread")
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +32,10 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(subscription, "BACKOFF_MAX_S", 0.2)
 
 
-async def heard(messages, count, patience_s=5.0):
+async def heard(messages, count):
     """The next messages, as (kind, seq, lost)."""
     found = []
-    async with asyncio.timeout(patience_s):
+    async with asyncio.timeout(PATIENCE_S):
         for _ in range(count):
             message = await anext(messages)
             found.append((message.kind, message.seq, message.lost))
@@ -42,7 +43,7 @@ async def heard(messages, count, patience_s=5.0):
 
 
 async def following(messages):
-    return await asyncio.wait_for(anext(messages), 5)
+    return await asyncio.wait_for(anext(messages), PATIENCE_S)
 
 
 async def nothing(messages, patience_s=0.3):
@@ -71,6 +72,16 @@ async def listening(client, channels=1):
         return len(await client.pubsub_channels()) == channels
 
     await eventually(subscribed)
+
+
+async def following_streams(client, readers=1):
+    """Wait until so many follow a stream from now on, so that the next event is heard."""
+
+    async def follow():
+        rows = await client.client_list()
+        return [(row["name"], row["cmd"]) for row in rows].count(WAITING) == readers
+
+    await eventually(follow)
 
 
 class Wire:
@@ -193,6 +204,7 @@ async def test_events_are_heard_from_now_on_or_from_the_beginning(server, client
     async with subscribe(server.url, kinds=["alerts"], since="0") as everything:
         assert await heard(everything, 2) == [("alerts", 1, 0), ("alerts", 2, 0)]
         async with subscribe(server.url, kinds=["alerts"]) as fresh:
+            await following_streams(client, readers=2)
             await nothing(fresh)
             await told(client, alert(seq=3), undelivered())
             message = await following(fresh)
@@ -268,7 +280,7 @@ async def test_a_reader_that_is_cut_off_and_returns_knows_exactly_what_it_missed
 
         reader = asyncio.create_task(read())
         await listening(client)
-        await asyncio.sleep(0.1)
+        await following_streams(client)
         for missed in (9, 1, 30):
             await tell(5)
             wire.cut()
@@ -287,6 +299,7 @@ async def test_a_reader_that_is_cut_off_and_returns_knows_exactly_what_it_missed
 async def test_a_reader_that_is_thrown_out_by_the_server_comes_back(server, client):
     async with subscribe(server.url, kinds=["depth", "alerts"], assets=["BTC"]) as messages:
         await listening(client)
+        await following_streams(client)
         for seq in range(1, 4):
             for row in await client.client_list():
                 if row["name"] == "cascade-reader":
@@ -309,7 +322,7 @@ async def test_nothing_is_missed_of_the_alerts_when_the_server_is_killed_under_l
             await asyncio.sleep(0.002)
             if seq == 100:
                 os.kill(embedded.pid, signal.SIGKILL)
-        assert await heard(messages, 200, 20) == [("alerts", seq, 0) for seq in range(1, 201)]
+        assert await heard(messages, 200) == [("alerts", seq, 0) for seq in range(1, 201)]
     assert (embedded.restarts, outbox.discarded_unintentional) == (1, 0)
     assert sink.errors["connection"] > 0
     keeper.cancel()
@@ -320,6 +333,7 @@ async def test_nothing_is_missed_of_the_alerts_when_the_server_is_killed_under_l
 async def test_a_server_that_stops_answering_is_noticed_and_left(server, client):
     async with subscribe(server.url, kinds=["depth", "alerts"], assets=["BTC"]) as messages:
         await listening(client)
+        await following_streams(client)
         os.kill(server.pid, signal.SIGSTOP)
         await eventually(lambda: len(messages._problems) == 2)
         assert messages.problem in {"timeout", "connection"}
@@ -333,8 +347,8 @@ async def test_a_redis_that_is_not_there_yet_is_waited_for():
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
     async with subscribe(url, kinds=["depth", "alerts"], assets=["BTC"]) as messages:
+        await eventually(lambda: messages.problem == "connection")
         await nothing(messages)
-        assert messages.problem == "connection"
 
 
 async def test_a_slow_reader_harms_nobody_and_is_told_what_it_missed(server, client, sinks):
@@ -342,7 +356,7 @@ async def test_a_slow_reader_harms_nobody_and_is_told_what_it_missed(server, cli
     wanted = {"kinds": ["heatmap", "liquidations"], "assets": ["BTC"]}
     async with subscribe(server.url, **wanted) as messages:
         await listening(client)
-        await asyncio.sleep(0.1)
+        await following_streams(client)
         outbox.put(heatmap(seq=1))
         await eventually(lambda: messages._states)
         for seq in range(1, 1001):
@@ -475,7 +489,7 @@ async def running(name, *arguments):
 
 
 async def line(process):
-    return (await asyncio.wait_for(process.stdout.readline(), 10)).decode().strip()
+    return (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode().strip()
 
 
 async def test_the_subscriber_in_ten_lines_works(server, client):

@@ -7,7 +7,7 @@ from monitor.sinks.envelope import encode
 from monitor.sinks.history import Entry as Row
 from monitor.sinks.history import History, Rows
 from monitor.sinks.redis import Servers
-from tests.sinks.builders import START, liquidation
+from tests.sinks.builders import START, eventually, liquidation
 
 SECOND = 1_000_000
 
@@ -63,8 +63,7 @@ async def test_a_redis_that_is_away_is_told_and_tried_again():
     history = History("new", lambda: START)
     servers = Servers("redis://127.0.0.1:1", 0.2, "test")
     task = asyncio.create_task(history.recall(servers, "cascade", ["BTC"]))
-    await asyncio.sleep(0.3)
-    assert "could not be read from Redis" in history.lacks(60)
+    await eventually(lambda: "could not be read from Redis" in history.lacks(60))
     assert not task.done()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -20,7 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from monitor.config import ConfigError, MqttConfig
-from monitor.events import Alert, DirectionRisk, Probability, Risk
+from monitor.events import DirectionRisk, Probability, Risk
 from monitor.sinks import mqtt
 from monitor.sinks.envelope import encode
 from monitor.sinks.mqtt import MqttSink
@@ -28,33 +28,19 @@ from monitor.sinks.mqtt_client import REASONS, reason_of
 from monitor.sinks.mqtt_topics import discovery, topic_of
 from monitor.sinks.outbox import Outbox
 from tests.builders import config
-from tests.sinks.builders import START, depth, eventually, liquidation, message, status
+from tests.sinks.builders import (
+    PATIENCE_S,
+    START,
+    alert,
+    depth,
+    eventually,
+    liquidation,
+    message,
+    status,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "mqtt.md"
 TTL_S = 30.0
-
-
-def alert(seq=1, asset="BTC", **fields):
-    values = {
-        "id": f"{asset}:down:1",
-        "kind": "risk",
-        "action": "raised",
-        "asset": asset,
-        "direction": "down",
-        "phase": "warning",
-        "previous": "calm",
-        "since": START,
-        "at": START,
-        "severity": "warning",
-        "score": 0.7,
-        "probability_15m": 0.05,
-        "reasons": [],
-        "confidence": 0.9,
-        "silent": False,
-        "held": "",
-        "text": f"{asset} down: warning (was calm)",
-    }
-    return message("alerts", asset, seq, START + seq, Alert(**(values | fields)))
 
 
 def side(direction, **fields):
@@ -88,7 +74,7 @@ def risk(seq=1, asset="BTC", *sides):
 
 
 def mqtt_config(port=1, **changes) -> MqttConfig:
-    values = {"enabled": True, "port": port, "timeout_s": 2.0, "state_ttl_s": TTL_S}
+    values = {"enabled": True, "port": port, "timeout_s": 30.0, "state_ttl_s": TTL_S}
     return msgspec.structs.replace(config().mqtt, **(values | changes))
 
 
@@ -214,7 +200,7 @@ class Heard(Struct):
 async def subscribed(port, *topics, **options):
     """A list that fills with what is published, beginning with what is retained."""
     heard = []
-    options = {"protocol": aiomqtt.ProtocolVersion.V5, "timeout": 5} | options
+    options = {"protocol": aiomqtt.ProtocolVersion.V5, "timeout": 30} | options
     async with aiomqtt.Client("127.0.0.1", port, **options) as client:
         for topic in topics:
             await client.subscribe(topic, qos=1)
@@ -296,16 +282,17 @@ async def test_retained_state_carries_its_expiry_type_and_version(broker, sinks)
     sink.put(depth())
     await eventually(lambda: sink.sent)
     properties = (await retained(broker.port, "cascade/BTC/depth")).properties
-    assert TTL_S - 3 <= properties.MessageExpiryInterval <= TTL_S
+    assert TTL_S / 2 <= properties.MessageExpiryInterval <= TTL_S
     assert properties.ContentType == "application/json"
     assert properties.UserProperty == [("schema_version", "1")]
 
 
 async def test_state_that_is_not_renewed_disappears(broker, sinks):
     sink = sinks(broker.port, state_ttl_s=1.0)
-    sink.put(risk())
-    await eventually(lambda: sink.sent)
-    assert await retained(broker.port, "cascade/BTC/risk")
+    await eventually(lambda: sink.connected)
+    async with subscribed(broker.port, "cascade/BTC/risk") as heard:
+        sink.put(risk())
+        await eventually(lambda: heard)
 
     async def gone():
         return not await retained(broker.port, "cascade/BTC/risk")
@@ -360,16 +347,21 @@ async def test_the_current_phase_of_both_directions_is_retained(broker, sinks):
 async def test_the_phase_lives_as_long_as_risk_is_published(broker, sinks, monkeypatch):
     monkeypatch.setattr(mqtt, "STANDING_RENEWALS", 20)
     sink = sinks(broker.port, state_ttl_s=2.0)
+    await eventually(lambda: sink.connected)
 
     def lives_s():
         return heard[-1].properties.MessageExpiryInterval
 
+    def is_prolonged():
+        sink.put(risk())
+        return len(heard) > 3 and lives_s() == 2
+
     async with subscribed(broker.port, "cascade/BTC/alert") as heard:
         sink.put(alert())
-        for seq in range(1, 13):
-            sink.put(risk(seq))
+        for _ in range(12):
+            sink.put(risk())
             await asyncio.sleep(0.1)
-        assert (lives_s(), len(heard) > 3) == (2, True)
+        await eventually(is_prolonged)
         await eventually(lambda: lives_s() < 2)
 
 
@@ -473,9 +465,8 @@ async def test_a_broker_that_is_dead_at_the_start_is_waited_for(brokers, sinks):
     sink.put(risk())
     await eventually(lambda: sink.errors["connection"] >= 2)
     assert not sink.connected
-    async with asyncio.timeout(5):
-        await broker.start()
-        await eventually(lambda: sink.sent == 2)
+    await broker.start()
+    await eventually(lambda: sink.sent == 2)
 
 
 async def test_after_a_restart_of_the_broker_all_is_there_again(broker, sinks):
@@ -519,7 +510,7 @@ async def test_no_alert_is_lost_while_the_broker_comes_and_goes(brokers, sinks, 
         for _ in range(200):
             seq += 1
             sink.put(alert(seq))
-            if seq % 20 == 0:
+            if seq % 20 == 10:
                 await asyncio.sleep(0.001)
         assert len(sink.outbox), "it is stopped in the middle"
         await broker.stop()
@@ -527,7 +518,7 @@ async def test_no_alert_is_lost_while_the_broker_comes_and_goes(brokers, sinks, 
     await eventually(lambda: len(sink.outbox) == 0 and sink.connected)
     heard = []
     async with aiomqtt.Client("127.0.0.1", broker.port, **reader) as client:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             async for item in client.messages:
                 heard.append(json.loads(item.payload)["seq"])
                 if heard[-1] == seq:
@@ -562,15 +553,14 @@ async def test_a_broker_that_never_answers_is_a_timeout_and_holds_up_nobody(sink
     hanging = set()
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    sink = sinks(server.sockets[0].getsockname()[1], timeout_s=0.2)
-    loop = asyncio.get_running_loop()
-    slowest = 0.0
+    sink = sinks(server.sockets[0].getsockname()[1], timeout_s=1.0)
+    turns = 0
     while not sink.errors["timeout"]:
-        began = loop.time()
         sink.put(risk())
         await asyncio.sleep(0.001)
-        slowest = max(slowest, loop.time() - began)
-    assert slowest < 0.15
+        turns += 1
+    # Whoever waited for the broker would have had one turn in that second.
+    assert turns > 10
     await sinks.stop(sink, 0.1)
     assert sink.outbox.discarded_unintentional == 1
     await eventually(lambda: not hanging)

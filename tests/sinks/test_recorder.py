@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from monitor.feeds.replay import JournalFiles, read, read_header
 from monitor.journal import SUFFIX, Header, JournalError, encode_header
 from monitor.sinks import recorder as module
 from monitor.sinks.recorder import Recorder, create
-from tests.sinks.builders import START, eventually, header, journal_config
+from tests.sinks.builders import PATIENCE_S, START, eventually, header, journal_config
 
 MS = 1_000_000
 
@@ -211,11 +212,10 @@ def test_each_file_begins_with_its_header_and_rotation_leaves_no_hole(tmp_path):
 
 
 def eventually_sync(condition):
-    for _ in range(5000):
-        if condition():
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("it did not come about")
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.001)
 
 
 def test_a_buffer_is_written_when_it_is_old_even_without_close(tmp_path):
@@ -260,7 +260,7 @@ def test_a_full_disk_pauses_the_recording_and_a_new_file_follows_behind_a_skippe
         opened.append(path)
         return BrokenFile(path, room=600) if len(opened) == 1 else create(path)
 
-    made = recorder(tmp_path, open_file=open_file, retry_s=0.05)
+    made = recorder(tmp_path, open_file=open_file, retry_s=600.0)
     made.write(ticks(0, 1)[0])
     made.flush()
     eventually_sync(lambda: made.last_success_at)
@@ -271,7 +271,7 @@ def test_a_full_disk_pauses_the_recording_and_a_new_file_follows_behind_a_skippe
     made.write(ticks(1, 2)[0])
     made.flush()
     eventually_sync(lambda: made.lost_disk == 2)
-    threading.Event().wait(0.06)
+    made._retry_at = 0.0
     made.write(ticks(2, 3)[0])
     assert made.close()
     assert (made.paused, made.lost_disk, made.lost_slow, made.errors) == (False, 2, 0, 1)
@@ -329,20 +329,23 @@ def test_a_recording_is_never_overwritten(tmp_path):
 def test_a_writer_that_is_too_slow_loses_whole_chunks_and_marks_the_hole(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "QUEUE_CHUNKS", 4)
     monkeypatch.setattr(module, "RESUME_CHUNKS", 2)
-    gate = threading.Event()
+    began, gate = threading.Event(), threading.Event()
 
     def open_file(path):
-        gate.wait(10)
+        began.set()
+        gate.wait(PATIENCE_S)
         return create(path)
 
     made = recorder(tmp_path, open_file=open_file)
-    # Some chunks are with the thread, which waits.
-    for item in ticks(0, 10):
+    first, *others = ticks(0, 10)
+    made.write(first)
+    made.flush()
+    assert began.wait(PATIENCE_S)  # the first chunk is with the thread, which waits
+    for item in others:
         made.write(item)
         made.flush()
-    assert made.queued == 4
-    kept = 10 - made.lost_slow
-    assert 4 <= kept < 10
+    kept = 1 + 4
+    assert (made.queued, made.lost_slow) == (4, 10 - kept)
     gate.set()
     eventually_sync(lambda: not made.queued)
     made.write(Tick(START + 10 * MS))
@@ -358,14 +361,14 @@ def test_closing_does_not_wait_longer_than_its_deadline(tmp_path):
     gate = threading.Event()
 
     def open_file(path):
-        gate.wait(10)
+        gate.wait(PATIENCE_S)
         return create(path)
 
     made = recorder(tmp_path, open_file=open_file)
     made.write(Tick(1))
     assert not made.close(deadline_s=0.05)
     gate.set()
-    made._thread.join(10)
+    made._thread.join(PATIENCE_S)
     assert made.close()
     assert inputs(read([tmp_path])) == [Tick(1)]
 

@@ -10,7 +10,7 @@ import pytest
 from monitor.sinks.sdnotify import STATUS_CHARACTERS_MAX, Beats, Supervisor
 from monitor.sinks.status import Health
 from tests.fake_binance import FakeBinance
-from tests.test_daemon import settings, started
+from tests.test_daemon import PATIENCE_S, settings, started
 
 READY = Health(ok=True, reasons=[])
 WAITING = Health(ok=False, reasons=["okx: no book is synced"])
@@ -105,7 +105,7 @@ def test_a_supervisor_that_is_gone_or_deaf_is_no_reason_to_fail(tmp_path):
 
 
 async def test_without_a_supervisor_there_is_nothing_to_do():
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         await Supervisor({}).run(lambda: 0.0, lambda: READY, grace_s=60)
 
 
@@ -114,7 +114,7 @@ async def test_systemd_hears_of_the_start_of_the_progress_and_of_the_end(tmp_pat
     with listening(str(tmp_path / "notify")) as listener:
 
         async def hear(line):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while line not in said:
                     datagram = await asyncio.get_running_loop().sock_recv(listener, 1000)
                     said.extend(datagram.decode().split("\n"))

@@ -147,7 +147,7 @@ def codec_for(data: st.DataObject, venue: str) -> Codec:
 
 @each_venue
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_and_any_json_give_events_or_a_counted_refusal(
     venue: str, data: st.DataObject
 ) -> None:
@@ -162,7 +162,7 @@ def test_any_bytes_and_any_json_give_events_or_a_counted_refusal(
 
 @each_venue
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_our_own_messages_changed_anywhere_give_events_or_a_counted_refusal(
     venue: str, data: st.DataObject
 ) -> None:
@@ -174,7 +174,7 @@ def test_our_own_messages_changed_anywhere_give_events_or_a_counted_refusal(
 
 @each_venue
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_our_own_answers_changed_anywhere_give_events_or_a_counted_refusal(
     venue: str, data: st.DataObject
 ) -> None:
