@@ -23,6 +23,12 @@ Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 
 ENVIRONMENT_PREFIX = "CASCADE_"
 
+NOT_SETTINGS = frozenset(
+    f"{ENVIRONMENT_PREFIX}{name}"
+    for name in ("CONFIG", "CONFIG_FILE", "REVISION", "SCENARIO", "SECRETS", "SHARED_DATA")
+)
+"""Variables of the command line, the image, the compose file and the tests (docs/operations.md)."""
+
 TEXT_KEYS = frozenset({"username", "password", "secret", "token"})
 """Settings whose variable is taken literally: a password of digits is no number."""
 
@@ -183,23 +189,18 @@ def parse_environment(environment: Mapping[str, str]) -> Layer:
     """The variables ``CASCADE_<SECTION>__<KEY>`` as a layer.
 
     A value is read as a TOML value where it is one, else as a string; one of `TEXT_KEYS` is always
-    a string. Variables without a double
-    underscore (such as ``CASCADE_CONFIG``) are not settings, except the two top-level ones.
+    a string.
+
+    Raises:
+        ConfigError: a variable that is neither a setting nor one of `NOT_SETTINGS`.
     """
     values: dict[str, Any] = {}
     for name, text in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_SETTINGS:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         if len(path) == 1 and path[0] not in {"state_directory", "queue_length"}:
-            section = next((s for s in _keys("") if path[0].startswith(f"{s}_")), None)
-            if section is not None:
-                key = path[0].removeprefix(f"{section}_").upper()
-                raise ConfigError(
-                    f"environment {name}: did you mean "
-                    f"{ENVIRONMENT_PREFIX}{section.upper()}__{key}, with two underscores?"
-                )
-            continue
+            raise ConfigError(_unknown_variable(name))
         node = values
         for part in path[:-1]:
             node = node.setdefault(part, {})
@@ -249,6 +250,24 @@ def parse_instruments(text: str, origin: str) -> list[Instrument]:
         return msgspec.convert(rows, list[Instrument])
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def _unknown_variable(name: str) -> str:
+    """Says that a variable is no setting, and which name it is nearest to."""
+    stem = name.removeprefix(ENVIRONMENT_PREFIX).removesuffix("_FILE")
+    venue = stem.partition("VENUES_")[2].partition("_")[0]
+    sections = {section: _keys(section) for section in _keys("") if section != "venues"}
+    known = [f"{section}__{key}" for section, keys in sections.items() for key in keys]
+    known += [section for section, keys in sections.items() if not keys]
+    known += [f"venues__{venue}__{key}" for key in _keys("venues") if venue]
+    others = [other.removeprefix(ENVIRONMENT_PREFIX) for other in sorted(NOT_SETTINGS)]
+    near = difflib.get_close_matches(stem, [*(key.upper() for key in known), *others], n=1)
+    if not near:
+        hint = f"settings are {ENVIRONMENT_PREFIX}<SECTION>__<KEY>, with two underscores"
+    else:
+        suffix = "_FILE" if name.endswith("_FILE") else ""
+        hint = f"did you mean {ENVIRONMENT_PREFIX}{near[0]}{suffix}?"
+    return f"environment {name}: no such setting; {hint}"
 
 
 def _value(text: str) -> Any:  # noqa: ANN401  (a TOML value is anything)

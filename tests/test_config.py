@@ -106,3 +106,36 @@ def test_a_password_of_digits_is_a_text():
 def test_an_unknown_variable_is_an_error():
     with pytest.raises(ConfigError, match=r"environment: unknown key 'redis\.ulr'"):
         merged(environment={"CASCADE_REDIS__ULR": "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("CASCADE_REDIS_URL", "did you mean CASCADE_REDIS__URL?"),
+        ("CASCADE_REDIS_URL_FILE", "did you mean CASCADE_REDIS__URL_FILE?"),
+        ("CASCADE_HTPP_PORT", "did you mean CASCADE_HTTP__PORT?"),
+        ("CASCADE_VENUES_OKX_ENABLED", "did you mean CASCADE_VENUES__OKX__ENABLED?"),
+        ("CASCADE_STATEDIRECTORY", "did you mean CASCADE_STATE_DIRECTORY?"),
+        ("CASCADE_CONFG", "did you mean CASCADE_CONFIG?"),
+        ("CASCADE_FOO", "settings are CASCADE_<SECTION>__<KEY>, with two underscores"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_an_error_with_the_nearest_name(name, hint):
+    with pytest.raises(ConfigError) as error:
+        merged(environment={name: "x"})
+    assert str(error.value) == f"environment {name}: no such setting; {hint}"
+
+
+def test_every_documented_variable_that_is_no_setting_is_let_be():
+    root = Path(SHIPPED).parents[1]
+    texts = [root / name for name in ("README.md", "docker-compose.yml", "Dockerfile")]
+    texts += [root / "docs" / "operations.md", root / "tests" / "conftest.py"]
+    named = {
+        name
+        for path in texts
+        for name in re.findall(r"CASCADE_[A-Z_]+", path.read_text(encoding="utf-8"))
+        if "__" not in name
+    }
+    assert {"CASCADE_SECRETS", "CASCADE_REVISION"} <= named
+    result, _ = merged(environment=dict.fromkeys(named - {"CASCADE_"}, "x"))
+    assert result.state_directory == "x"
