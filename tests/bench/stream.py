@@ -11,7 +11,7 @@ its beginning, so that it can be played for hours without a gap.
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 
@@ -55,15 +55,6 @@ class Stream(Struct):
         while True:
             yield from self.frames
             yield from self.seam
-
-    def of(self, symbol: str) -> "Stream":
-        """The same stream of another symbol."""
-        pairs = ((SYMBOL.encode(), symbol.encode()), (SYMBOL.lower().encode(), symbol.encode()))
-
-        def renamed(frames: Iterable[bytes]) -> list[bytes]:
-            return [frame.replace(*pairs[0]).replace(*pairs[1]) for frame in frames]
-
-        return Stream(symbol, self.snapshot, renamed(self.frames), renamed(self.seam))
 
     def describe(self) -> str:
         """Its size, and the percentiles of changed levels in a depth update."""

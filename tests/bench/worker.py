@@ -22,6 +22,9 @@ from tests.bench.stream import SYMBOL, Stream
 
 Figures = dict[str, Any]
 
+UPDATES = 120
+MAPS = 40
+
 
 def is_depth(frame: bytes) -> bool:
     """Whether it is a depth update: only these are worth a percentile, the others are small."""
@@ -223,7 +226,7 @@ def publish(path: str) -> Figures:
         bids, asks = (side[: depth or None] for side in levels)
         event = BookSnapshot(spec.name, 0, bids, asks, depth or 1000, maintained=bool(depth))
         engine.process(START, event)
-    states = engine.assets["BTC"]
+    states = engine.assets["BTC"].instruments
     assert [state.book.state for state in states] == ["synced"] * 4
 
     def tick(number: int) -> None:
@@ -288,35 +291,126 @@ def memory(path: str, points: str, each: str) -> Figures:
     return {"points": found}
 
 
-def growth(path: str, count: str, total: str) -> Figures:
-    """Memory and CPU for so many instruments that share a number of frames.
+def load(directory: str, count: str, seconds: str) -> Figures:
+    """Make the journal that `growth` replays, in a process of its own for the memory's sake."""
+    from tests.bench.load import record
 
-    Every instrument plays the same short stream, so that all books are alike; fewer instruments
-    play it more often, each time with new books.
-    """
-    from tests.bench.ours import Machine
+    record(Path(directory), int(count), float(seconds))
+    return {}
 
-    stream = Stream.load(Path(path))
-    symbols = [SYMBOL, *(f"C{number:03}USDT" for number in range(1, int(count)))]
-    renamed = [stream.of(symbol).frames for symbol in symbols]
-    frames = [frame for row in zip(*(own[1:] for own in renamed), strict=True) for frame in row]
+
+def growth(source: str, times: str) -> Figures:
+    """Memory and CPU of a journal's instruments, played so often, each time with new books."""
+    from monitor.app import BATCH, Pump
+    from monitor.events import Frame
+    from monitor.feeds.replay import JournalFiles
+    from monitor.pipeline import Pipeline
+    from monitor.sinks.metrics import Latest, Meter
+    from tests.bench.ours import recorder
+
+    header, *inputs = JournalFiles([Path(source)])
+    batches = [inputs[n : n + BATCH] for n in range(0, len(inputs), BATCH)]
     before = resident_mb()
     held = worked = 0.0
-    times = int(total) // len(frames)
-    for _ in range(times):
+    for _ in range(int(times)):
         with tempfile.TemporaryDirectory() as directory:
-            machine = Machine(symbols, Path(directory))
-            for symbol, own in zip(symbols, renamed, strict=True):
-                machine.sync(symbol, own[0], stream.snapshot)
-            batch = machine.inputs(frames)
+            pipeline = Pipeline(header.pipeline)
+            writer = recorder(Path(directory), header.pipeline)
+            pump = Pump(pipeline, Meter(0.25), writer)
+            pump.takers.append(Latest())
             began = time.process_time()
-            machine.pump.process(batch)
+            for batch in batches:
+                pump.process(batch)
             worked += time.process_time() - began
-            machine.check()
-            machine.recorder.close()
-            del batch
             held = held or resident_mb() - before
-    return {"held_mb": held, "cpu_us": worked / (times * len(frames)) * 1e6}
+            writer.close()
+            states = pipeline.engine.instruments.values()
+            assert all(state.book.state == "synced" for state in states)
+            assert not pipeline.engine.rejected, pipeline.engine.rejected
+    frames = sum(type(record) is Frame for record in inputs)
+    return {"held_mb": held, "frames": frames, "cpu_us": worked / (int(times) * frames) * 1e6}
+
+
+# ---------------------------------------------------------------------------------- map and risk
+
+
+def update(path: str) -> Figures:
+    """One asset on four venues through a simulated crash: its update, once a second, in parts.
+
+    The engine publishes nothing meanwhile, so that nothing is taken twice.
+    """
+    from monitor.core.heatmap.pooling import published
+    from tests.bench.load import asset
+    from tests.bench.ours import CodecAndBook
+    from tests.bench.plain import solved
+
+    stream = Stream.load(Path(path))
+    book = CodecAndBook(stream.snapshot)
+    wire = asset(45.0)
+    engine = wire.pipeline.engine
+    engine._publish_ns = 1 << 62
+    subject = engine.assets["BTC"]
+    names = ("maps", "pooled", "risk", "solver", "plain", "depth")
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    clock = time.thread_time_ns
+    frames = iter(stream.frames)
+    for _ in range(UPDATES):
+        wire.run(1.0)
+        at = wire.now
+        start = clock()
+        estimates = subject.estimates(at)
+        maps = clock()
+        together = subject.pooled(estimates)
+        published(together)
+        pooled = clock()
+        subject.assess(at, estimates, together, engine.contagion)
+        ended = clock()
+        curves = [(now.depth.usd, now.fuel) for now in subject.situations.values()]
+        assert len(estimates) == len(subject.instruments) == 4
+        solving = clock()
+        for depth, fuel in curves:
+            _solve(depth, fuel)
+        plainly = clock()
+        for depth, fuel in curves:
+            solved(depth, fuel)
+        done = clock()
+        spans = (maps - start, pooled - maps, ended - pooled, plainly - solving, done - plainly)
+        for name, span in zip(names, spans, strict=False):
+            taken[name].append(span)
+        for frame in islice(frames, 62):
+            start = clock()
+            book.handle(frame)
+            if is_depth(frame):
+                taken["depth"].append(clock() - start)
+    figures = {f"{name}_us": median(values) / 1000 for name, values in taken.items()}
+    whole = [sum(row) for row in zip(*(taken[name] for name in names[:3]), strict=True)]
+    return figures | {
+        "whole_us": median(whole) / 1000,
+        "most_us": max(whole) / 1000,
+        "map_mb": _map_mb(subject),
+    }
+
+
+def _solve(depth: Any, fuel: Any) -> None:
+    from monitor.core.cascade.loop import solve
+    from tests.bench.plain import PSI, SCALE, SURVIVAL
+
+    solve(depth, fuel, survival=SURVIVAL, scale=SCALE, psi=PSI, window=0.0025)
+
+
+def _map_mb(subject: Any) -> float:
+    """What one more map holds."""
+    from monitor.core.heatmap.map import Map
+
+    known = subject.instruments[0]
+    before = resident_mb()
+    maps = [Map(known.spec) for _ in range(MAPS)]
+    for made in maps:
+        made.mark(1, known.mark)
+        made.open_interest(1, known.open_interest_base)
+        made.mark(2, known.mark * 0.99)
+        assert made.estimate(2) is not None
+    return (resident_mb() - before) / MAPS
 
 
 # ------------------------------------------------------------------------------------ journal
@@ -380,7 +474,8 @@ def journal(path: str) -> Figures:
 
 
 TASKS: dict[str, Callable[..., Figures]] = {
-    task.__name__: task for task in (handler, step, whole, publish, memory, growth, journal)
+    task.__name__: task
+    for task in (handler, step, whole, publish, memory, load, growth, update, journal)
 }
 
 

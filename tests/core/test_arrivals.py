@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.core.engine import Engine
@@ -75,6 +75,7 @@ def test_an_inverse_contract_counts_dollars_so_that_a_fallen_price_is_no_crowd()
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.floats(0.0, 1e6), max_size=30), st.integers(0, 12), st.integers(0, 2))
+@example([1.0, 1e6, 1e6, 2.3e-308, 2.3e-308, 2.3e-308], 12, 0)
 def test_shares_are_never_negative_nor_more_than_all(values, count, shift):
     rows = [(at + shift * 97 * NS, base) for at, base in readings(*values)]
     found = arrivals(rows, flat(count), inverse=False)

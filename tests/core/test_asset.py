@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from monitor.backtest.tape import PRINTS, instrument_of, record
+from monitor.core.alerts.reasons import Burst
 from monitor.core.asset import STATE_KEPT_NS, Asset
 from monitor.core.engine import Engine
 from monitor.core.heatmap.calibration import ThrottleCorrection
@@ -119,6 +120,19 @@ def test_a_change_of_margin_tiers_leaves_positions_where_they_stand():
     assert engine.instruments[one.name].map.instrument.tiers == tighter
 
 
+def test_each_direction_knows_the_others_cascade():
+    one = spec(0)
+    engine = listed(one)
+    told(engine, one.name)
+    asset = engine.assets[one.asset]
+    state = asset.outlooks["down"].state()
+    phases = replace(state.phases, origin=105_000.0, peak_usd=5e7, burst_at=START)
+    asset.outlooks["down"].restore(replace(state, phases=phases))
+    published(engine, START + 5 * NS, "risk")
+    assert asset.situations["up"].opposite == Burst(105_000.0, 5e7)
+    assert asset.situations["down"].opposite is None
+
+
 def test_a_row_of_the_picture_is_the_map_near_the_mark_in_whole_dollars():
     one = spec(0)
     engine = listed(one)
@@ -180,14 +194,31 @@ def fresh(tape, at):
 
 @pytest.fixture(scope="module")
 def tape():
-    return record(203, minutes=30)
+    return record(203, minutes=20)
 
 
-def test_a_restart_in_mid_stream_ends_with_the_same_map(tape):
-    start, middle = tape.seconds[0].at, tape.seconds[0].at + 900 * NS
-    whole = fresh(tape, start).hear(events(tape))
-    first = fresh(tape, start).hear(events(tape, until=middle))
-    saved = first.engine.state(tape.asset, middle)
+@dataclass
+class Half:
+    """What an engine has heard of the first half of a tape, its state then, and the mark."""
+
+    middle: int
+    heard: Heard
+    saved: bytes
+    mark: float
+
+
+@pytest.fixture(scope="module")
+def half(tape):
+    start = tape.seconds[0].at
+    middle = start + 600 * NS
+    heard = fresh(tape, start).hear(events(tape, until=middle))
+    mark = heard.engine.instruments[tape.instruments[0].name].mark
+    return Half(middle, heard, heard.engine.state(tape.asset, middle), mark)
+
+
+def test_a_restart_in_mid_stream_ends_with_the_same_map(tape, half):
+    middle, saved = half.middle, half.saved
+    whole = half.heard.hear(events(tape, since=middle))
     second = Heard(Engine(engine_config()))
     second.engine.process(middle, Restored(middle, tape.asset, saved))
     for instrument in tape.instruments:
@@ -202,12 +233,9 @@ def test_a_restart_in_mid_stream_ends_with_the_same_map(tape):
         assert sum(abs(x - y) for x, y in zip(one, other, strict=True)) < 0.01 * sum(one)
 
 
-def test_what_the_price_passed_while_nobody_listened_is_consumed(tape):
-    start, middle = tape.seconds[0].at, tape.seconds[0].at + 900 * NS
-    first = fresh(tape, start).hear(events(tape, until=middle))
-    saved = first.engine.state(tape.asset, middle)
+def test_what_the_price_passed_while_nobody_listened_is_consumed(tape, half):
+    middle, saved, mark = half.middle, half.saved, half.mark
     name = tape.instruments[0].name
-    mark = first.engine.instruments[name].mark
     later = middle + 3600 * NS
     depths = {}
     for low in (mark, 0.97 * mark):

@@ -175,6 +175,25 @@ def test_folds_are_the_flat_runs_of_the_running_maximum():
     assert folds > 50
 
 
+def test_a_node_is_solved_alone_as_among_others_however_far_they_differ():
+    """Points are first looked for near the mark, where the heaviest load may find its own."""
+    rng = np.random.default_rng(8)
+    far = 0
+    for _ in range(100):
+        depth, fuel = random_world(rng)
+        survival, scale = np.array([1.0, 0.3, 0.02]), np.array([0.2, 3.0])
+        together = solve(depth, fuel, survival=survival, scale=scale, psi=0.7, window=0.0025)
+        for i, w in enumerate(survival.tolist()):
+            for j, s in enumerate(scale.tolist()):
+                alone = fold(depth, fuel, survival=w, scale=s, psi=0.7)
+                for name in ("critical_distance", "critical_usd", "landing", "jump", "beyond"):
+                    one, all_of_them = getattr(alone, name)[0, 0], getattr(together, name)[i, j]
+                    assert one == all_of_them or (np.isnan(one) and np.isnan(all_of_them)), name
+        near, last = together.critical_distance[2, 1], together.critical_distance[0, 0]
+        far += bool(near < 0.03 and last > 0.05)
+    assert far > 5
+
+
 def test_a_sale_just_above_the_critical_one_goes_to_the_landing_and_one_just_below_does_not():
     depth, fuel = book(), cluster(60 * MILLION, at=2.5, width=0.4)
     found = fold(depth, fuel)

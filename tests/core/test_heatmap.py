@@ -20,7 +20,14 @@ from monitor.core.heatmap.calibration import (
 from monitor.core.heatmap.grid import BINS, STEP, Cohorts, bin_of, mirrored, price_of
 from monitor.core.heatmap.map import Map, Parameters
 from monitor.core.heatmap.margin import MarginTable, distances
-from monitor.core.heatmap.pooling import BUCKET, pooled, published
+from monitor.core.heatmap.pooling import (
+    BUCKET,
+    fuel,
+    fuel_between,
+    fuel_within,
+    pooled,
+    published,
+)
 from monitor.core.saved import StateError
 from monitor.events import NS, Candle, Instrument, Tier
 
@@ -241,6 +248,60 @@ def test_winners_of_five_to_fifteen_percent_close_more_than_losers():
     lost = [10.0 - x for x in left]
     assert sum(lost) == pytest.approx(2.0)
     assert lost[0] / lost[1] == pytest.approx(2.5 / 0.8, rel=0.15)
+
+
+@settings(max_examples=15, deadline=None)
+@given(ACTS)
+def test_what_is_kept_between_two_estimates_is_what_a_new_map_would_say(acts):
+    """Buckets, weights and their sums are taken anew only when they have changed."""
+    pool = Weights(DEFAULT_PRIOR)
+    m, sibling = (started(pool=pool) for _ in range(2))
+    for n, (act, size, taker) in enumerate(acts):
+        now = at(20 * (n + 1))
+        price = 100_000.0 * exp(0.03 * size)
+        if act in ("mark", "jump"):
+            m.mark(now, price)
+        elif act == "trade":
+            m.traded(now, price, 10.0, taker)
+        elif act == "interest":
+            m.open_interest(now, 1_000.0 * (1.0 + 0.1 * size))
+        elif act == "print":
+            m.liquidation(now, "long" if taker == "sell" else "short", 50_000.0, "all")
+        # What another map of the asset learns changes what this one believes.
+        sibling.mark(now, price)
+        sibling.liquidation(now, "long", 50_000.0, "all")
+        sibling.advance(now)
+        m.advance(now)
+        said = m.estimate(now)
+        if n % 3:
+            continue
+        fresh = started(pool=pool)
+        fresh.resume(m.state())
+        again = fresh.estimate(now)
+        assert (said.usd == again.usd).all()
+        assert (said.variance == again.variance).all()
+
+
+def test_buckets_are_the_sums_of_their_bins_on_and_off_the_grid():
+    cohorts = started().cohorts[0]
+    middle = cohorts.origin + BINS // 2
+    for first in (middle - 700, cohorts.origin - 300, cohorts.origin + BINS - 200):
+        bins = cohorts.window(first, 100 * BUCKET).reshape(cohorts.rows, 100, BUCKET)
+        buckets = cohorts.buckets(first, 100, BUCKET)
+        assert buckets == pytest.approx(bins.sum(axis=2), rel=1e-14)
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_fuel_at_one_distance_is_that_of_the_curve(direction):
+    e = started(price=100_123.0).estimate(at(1))
+    curve = fuel(e, direction)
+    assert curve[200] > 0.0
+    for k in (0, 7, 20, 200):
+        assert fuel_within(e, direction, k * STEP) == pytest.approx(curve[k], rel=1e-9)
+    # Off the map nothing is known to stand.
+    assert fuel_between(e, direction, log(1e9), log(2e9)) == 0.0
+    whole = fuel_between(e, direction, log(1.0), log(1e9))
+    assert whole == pytest.approx(e.usd[0 if direction == "down" else 1].sum())
 
 
 def test_burnt_fuel_is_not_kept():

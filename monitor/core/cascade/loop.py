@@ -23,6 +23,7 @@ from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
 from monitor.events import Direction
 
 Flags = NDArray[np.bool_]
+Bins = NDArray[np.intp]
 
 RUN: Final = 0.0075
 """A jump shorter than this is no cascade: the gain exceeds one there, but not for long enough."""
@@ -41,6 +42,8 @@ _NOTHING: Final = 1e-280
 _CENT: Final = 0.01
 _TIE: Final = 1.0 + 1e-12
 _ROUNDING: Final = 1e-11
+_SOON: Final = 64
+_AHEAD: Final[Bins] = np.arange(1, POINTS)[:, None]
 
 
 class Folds(Struct, frozen=True):
@@ -201,7 +204,7 @@ def solve(
     start, surplus, landing, stop, beyond = _folds(depth, pushed, load, flat)
     shape = (len(survival), len(scale))
     sold = np.maximum(surplus.reshape(shape) * survival[:, None], 0.0)
-    freed = _at(pushed, stop) - _at(pushed, start)
+    freed = np.interp(stop, DISTANCES, pushed) - np.interp(start, DISTANCES, pushed)
     steps = min(_bins(window), POINTS - 1)
     unit = loop_gain(depth, pushed, steps)
     widest = int(unit.argmax())
@@ -257,6 +260,20 @@ def loads(survival: Floats, scale: Floats, psi: float) -> Floats:
     return load
 
 
+def load_of(survival: float, scale: float, psi: float) -> float:
+    """The same of one node.
+
+    Raises:
+        ValueError: likewise.
+    """
+    if not (psi > 0 and survival > 0 and scale > 0):
+        raise ValueError(f"survival {survival}, scale {scale} and psi {psi} must be positive")
+    load = psi * scale / survival
+    if load > _LARGEST_LOAD:
+        raise ValueError(f"psi s / W of {load:g} is beyond {_LARGEST_LOAD:g}")
+    return load
+
+
 def _folds(
     depth: Floats, fuel: Floats, load: Floats, run: int
 ) -> tuple[Floats, Floats, Floats, Floats, Flags]:
@@ -267,37 +284,54 @@ def _folds(
     such a point itself. That is ``r >= max_j (D[i+j] - D[i]) / (L[i+j] - L[i])``, where the nodes
     only enter by r.
     """
-    start = np.full(load.size, np.nan)
-    held, landing, stop = start.copy(), start.copy(), start.copy()
+    points = np.full((4, load.size), np.nan)
+    start, held, landing, stop = points
     beyond = np.zeros(load.size, dtype=np.bool_)
-    steep = _TIE * load.max() * (fuel[1:] - fuel[:-1]) >= depth[1:] - depth[:-1]
-    # A gap in the book with less than a cent of forced closes in it is no cascade.
-    steep[: POINTS - run] &= fuel[run:] > fuel[:-run] + _CENT
-    begin = np.flatnonzero(steep[: POINTS - run])
-    if begin.size == 0:
+    # What the largest load reaches the end of the run from; elsewhere nothing holds. A gap in the
+    # book with less than a cent of forced closes in it is no cascade.
+    holds = (_TIE * _TIE * load.max()) * (fuel[run:] - fuel[:-run]) >= depth[run:] - depth[:-run]
+    holds &= fuel[run:] > fuel[:-run] + _CENT
+    begin = holds.nonzero()[0]
+    found = _firsts(depth, fuel, load, begin[:_SOON], run)
+    if begin.size > _SOON and found.max() == _SOON:
+        found = _firsts(depth, fuel, load, begin, run)
+    at = np.flatnonzero(found < begin.size)
+    if at.size == 0:
         return start, held, landing, stop, beyond
-    ahead = begin + np.arange(1, run + 1)[:, None]
-    risen = depth.take(ahead) - depth.take(begin)
-    freed = fuel.take(ahead) - fuel.take(begin)
-    # Where nothing is freed yet the book must not rise either.
-    least = (risen / np.maximum(freed, _NOTHING)).max(axis=0)
-    # Ties are risk, whichever way their last bit falls.
-    holds = least <= _TIE * load[:, None]
-    at = np.flatnonzero(holds.any(axis=1))
-    first = begin[holds[at].argmax(axis=1)]
-    surplus = depth - load[at, None] * fuel
+    first = begin[found[at]]
+    surplus = load[at, None] * fuel
+    np.subtract(depth, surplus, out=surplus)
     rows = np.arange(at.size)
     top = surplus[rows, first]
     # Rounding lets points before the landing differ from the top.
     slack = _ROUNDING * (depth[-1] + load[at] * fuel[-1])
     end = (surplus > (top + slack)[:, None]).argmax(axis=1)
-    stops = end > 0
-    low, high = np.minimum(surplus[rows, end - 1], top), surplus[rows, end]
-    part = np.divide(top - low, high - low, out=np.zeros_like(top), where=stops)
-    start[at], held[at], beyond[at] = STEP * first, top, ~stops
-    landing[at] = np.where(stops, STEP * (end - 1 + part), np.nan)
-    stop[at] = np.where(stops, landing[at], _GRID_END)
+    low, high = surplus[rows, end - 1], surplus[rows, end]
+    start[at], held[at] = STEP * first, top
+    # A dozen nodes one by one are cheaper than as many calls for all of them.
+    columns = (at.tolist(), end.tolist(), top.tolist(), low.tolist(), high.tolist())
+    for node, bins, held_usd, before, after in zip(*columns, strict=True):
+        if bins == 0:
+            beyond[node], stop[node] = True, _GRID_END
+            continue
+        below = min(before, held_usd)
+        landing[node] = stop[node] = STEP * (bins - 1 + (held_usd - below) / (after - below))
     return start, held, landing, stop, beyond
+
+
+def _firsts(depth: Floats, fuel: Floats, load: Floats, begin: Bins, run: int) -> Bins:
+    """For each load, which of `begin` is the first to hold; their number if none does."""
+    ahead = begin + _AHEAD[:run]
+    risen = depth.take(ahead)
+    risen -= depth.take(begin)
+    freed = fuel.take(ahead)
+    freed -= fuel.take(begin)
+    # Where nothing is freed yet the book must not rise either.
+    risen /= np.maximum(freed, _NOTHING, out=freed)
+    # The first is where the least so far falls to the load. Ties are risk, whichever way their last
+    # bit falls.
+    least = np.minimum.accumulate(risen.max(axis=0))
+    return (-least).searchsorted(-_TIE * load)
 
 
 def _requote(depth: Floats, fuel: Floats, load: Floats, run: int) -> Floats:
@@ -309,10 +343,6 @@ def _requote(depth: Floats, fuel: Floats, load: Floats, run: int) -> Floats:
     passed = fuel.searchsorted(depth[:run] / load[:, None], side="right")
     least = (passed - np.arange(run)).max(axis=1)
     return np.where(least <= POINTS - 1 - run, STEP * least, np.nan)
-
-
-def _at(curve: Floats, distances: Floats) -> Floats:
-    return np.interp(distances, DISTANCES, curve)
 
 
 class Severity(Struct, frozen=True):

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from monitor.core.cascade.curves import STEP
 from monitor.core.depth.book import Book
-from monitor.core.depth.quotes import FLOW_S, LAPSE_NS, NEAR, WHOLE, Half
+from monitor.core.depth.quotes import LAPSE_NS, NEAR, WHOLE, Half
 from monitor.core.depth.supply import Curve
 from monitor.core.depth.usual import Usual, UsualState
 from monitor.core.saved import StateError
@@ -19,9 +19,6 @@ VERSION: Final = 1
 
 READ_AGAIN_NS: Final = NS // 2
 """Readings closer together than this are one: the ten must span ten seconds."""
-
-FLOW_MIN_S: Final = 10
-"""Seconds of these that must have been measured."""
 
 HOLD_NS: Final = 60 * NS
 HOLD_WEIGHT: Final = 0.5
@@ -110,12 +107,16 @@ class Liquidity:
         and before the first reading, None.
         """
         half = self._half(side)
-        if half.usd is None or at - self._at > HOLD_NS:
+        if half.usd is None or not self.holds(at):
             return None
         fresh = self._believed and at - self._at <= LAPSE_NS
         usd = half.usd.copy() if fresh else half.usd * HOLD_WEIGHT
         age_s = max(at - self._at, 0) / NS
         return Curve(usd, half.reach, half.kappa, age_s, stale=not fresh)
+
+    def holds(self, at: int) -> bool:
+        """Whether there are curves at `at` (ns), held ones included."""
+        return self._halves[0].usd is not None and at - self._at <= HOLD_NS
 
     @property
     def stuck(self) -> bool:
@@ -198,12 +199,8 @@ class Liquidity:
         return self._halves[0 if side == "long" else 1]
 
     def _flow(self, side: Side, column: int) -> float | None:
-        if not self._believed:
-            return None
-        since = self._at - FLOW_S * NS
-        rows = [row for row in self._half(side).flows if row[0] > since]
-        seconds = sum(row[1] for row in rows)
-        return sum(row[2 + column] for row in rows) / seconds if seconds >= FLOW_MIN_S else None
+        flow = self._half(side).flow if self._believed else None
+        return None if flow is None else flow[column]
 
     def _lose(self) -> None:
         """The book is not believed. What it showed before cannot be compared with what follows."""

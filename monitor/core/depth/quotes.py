@@ -33,6 +33,9 @@ READINGS_NS: Final = 10 * NS
 FLOW_S: Final = 60
 """Seconds over which refill and cancel flow are averaged."""
 
+FLOW_MIN_S: Final = 10
+"""Seconds of these that must have been measured."""
+
 FLOW_BINS: Final = 2
 """Bins that must be known in both readings for their difference to be a flow."""
 
@@ -80,7 +83,9 @@ class Half:
         self.reach = 0.0
         self.kappa = 0.0
         self.taken = 0.0
-        self.flows: deque[tuple[int, float, float, float]] = deque(maxlen=4 * FLOW_S)
+        # What was added less what was withdrawn, and the latter, in USD/s; None while unknown.
+        self.flow: tuple[float, float] | None = None
+        self._flows: deque[tuple[int, float, float, float]] = deque(maxlen=4 * FLOW_S)
         # Earlier readings: USD by bin, infinite where the book is not known. A row is written over
         # in turn; `_times` has the time and the row of those that count, oldest first.
         self._rows: Floats = np.zeros((READINGS, WIDTH))
@@ -130,6 +135,7 @@ class Half:
         taken, self.taken = self.taken, 0.0
         if self._times and at - self._times[-1][0] <= LAPSE_NS:
             self._compare(at, reading.row, taken)
+        self.flow = self._mean_flow(at)
         while self._times and at - self._times[0][0] > READINGS_NS:
             self._times.popleft()
         self._draw(reading, self._weights(reading.row, reading.shown))
@@ -188,7 +194,17 @@ class Half:
         net = float(change.sum()) + taken
         # Takers took part of what is gone; what they took beyond that had been added meanwhile.
         withdrawn = max(gone - taken, 0.0)
-        self.flows.append((at, (at - since) / NS, net, withdrawn))
+        self._flows.append((at, (at - since) / NS, net, withdrawn))
+
+    def _mean_flow(self, at: int) -> tuple[float, float] | None:
+        """Flows over the last minute."""
+        rows = self._flows
+        while rows and rows[0][0] <= at - FLOW_S * NS:
+            rows.popleft()
+        seconds = sum(row[1] for row in rows)
+        if seconds < FLOW_MIN_S:
+            return None
+        return sum(row[2] for row in rows) / seconds, sum(row[3] for row in rows) / seconds
 
     def _weights(self, row: Floats, shown: int) -> Floats:
         """Share of the last ten seconds that the USD of each bin have rested, shape (WIDTH,).

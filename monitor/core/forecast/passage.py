@@ -39,7 +39,7 @@ def erfc_of(z: Floats) -> Floats:
     """
     scaled = np.minimum(z, _FAR + 1.0 / _FINE) * _FINE
     index = scaled.astype(np.intp)
-    found: Floats = _ERFC[index] + (scaled - index) * _FALL[index]
+    found: Floats = _ERFC.take(index) + (scaled - index) * _FALL.take(index)
     return found
 
 
@@ -114,12 +114,12 @@ def structural(
         sigma_flow: as in `flow_passage`; None while it is not known, which leaves price alone.
     """
     assert not isnan((moves + shocks).sum()), "no critical point is infinity, not NaN"
-    v = np.broadcast_to(np.asarray(vol_of_vol), tau.shape)[:, None]
+    v = np.asarray(vol_of_vol)
     reached = first_passage(
         moves[..., None, :],
         sigma[:, None],
         tau[:, None],
-        vol_of_vol=v,
+        vol_of_vol=v[:, None] if v.ndim else v,
         jump_rate=jump_rate,
         jump_size=jump_size,
     )

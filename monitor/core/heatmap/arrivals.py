@@ -49,7 +49,7 @@ def arrivals(interests: Interests, candles: Sequence[Candle], *, inverse: bool) 
             if first == last:  # no candle of its own: the next one, or the newest
                 first = min(first, len(ends) - 1)
                 last = first + 1
-            found[first:last] += (after - before) / held[-1] * stays / (last - first)
+            found[first:last] += (after - before) * stays / held[-1] / (last - first)
         else:
             stays *= after / before
     total = float(found.sum())

@@ -181,20 +181,36 @@ class Weights:
         self._prints = np.zeros((2, rows))
         self._exposure = np.zeros((2, rows))
         self._parent = parent
+        self._changes = 0
+        self._moments: dict[int, tuple[int, tuple[Floats, Floats]]] = {}
 
     def mean(self, side: int) -> Floats:
         """Weights of one side (0 long, 1 short), shape (rows,)."""
-        start = self._start[side] if self._parent is None else self._parent.mean(side)
-        found = (self.STRENGTH * start + self._prints[side]) / (
-            self.STRENGTH + self._exposure[side]
-        )
-        clipped: Floats = np.clip(found, self.LOWEST, self.HIGHEST)
-        return clipped
+        return self.moments(side)[0]
 
     def variance(self, side: int) -> Floats:
         """Variance of each weight."""
-        found: Floats = self.mean(side) / (self.STRENGTH + self._exposure[side])
-        return found
+        return self.moments(side)[1]
+
+    def moments(self, side: int) -> tuple[Floats, Floats]:
+        """Both, to be read only; the same arrays as long as nothing was learnt."""
+        changes = self.changes
+        if side not in self._moments or self._moments[side][0] != changes:
+            self._moments[side] = changes, self._taken(side)
+        return self._moments[side][1]
+
+    @property
+    def changes(self) -> int:
+        """How often something was learnt, the parent included."""
+        return self._changes + (0 if self._parent is None else self._parent.changes)
+
+    def _taken(self, side: int) -> tuple[Floats, Floats]:
+        start = self._start[side] if self._parent is None else self._parent.mean(side)
+        strength = self.STRENGTH + self._exposure[side]
+        found = (self.STRENGTH * start + self._prints[side]) / strength
+        # np.clip costs more than all the rest.
+        mean: Floats = np.minimum(np.maximum(found, self.LOWEST), self.HIGHEST)
+        return mean, mean / strength
 
     def information(self, side: int) -> float:
         """Share of what is believed that was learnt, 0 to 1, by exposure of the nodes seen."""
@@ -220,6 +236,7 @@ class Weights:
             self._exposure[side] *= self.FORGET
         self._prints[side] += expected * (prints / total * scale)
         self._exposure[side] += exposure * scale
+        self._changes += 1
         if self._parent is not None:
             self._parent.learn(side, exposure, prints, by=by, weight=weight)
 
@@ -234,6 +251,7 @@ class Weights:
         if prints.shape != self._prints.shape or exposure.shape != prints.shape:
             raise ValueError(f"weights of shape {prints.shape}, expected {self._prints.shape}")
         self._prints, self._exposure = prints, exposure
+        self._changes += 1
 
 
 # ------------------------------------------------------------------------------ intervals

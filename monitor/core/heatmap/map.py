@@ -25,7 +25,7 @@ the mark by definition and moves with it, the former does not (`Map.cohorts`).
 
 from collections.abc import Sequence
 from math import exp, sqrt
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -41,7 +41,7 @@ from monitor.core.heatmap.calibration import (
     Weights,
     Window,
 )
-from monitor.core.heatmap.grid import STEP, Cohorts, Ledger, bin_of, mirrored
+from monitor.core.heatmap.grid import STEP, Cohorts, Ledger, bin_of, mirrored, together
 from monitor.core.heatmap.margin import MarginTable, distances, first_closes
 from monitor.core.heatmap.pooling import BUCKET, BUCKETS, Estimate, published
 from monitor.core.saved import (
@@ -64,6 +64,7 @@ CANDLES_MAX: Final = 10_000
 PROFILE_MAX: Final = 2_000
 """Distinct 5 bp prices of one interval; a wilder interval keeps adding to the nearest."""
 
+_Kept: TypeAlias = tuple[Floats, tuple[Floats, Floats], tuple[Floats, Floats, float]]
 _SIDES: Final[tuple[Side, Side]] = ("long", "short")
 _HOUR_NS: Final = 3_600 * NS
 
@@ -174,6 +175,7 @@ class Map:
         self._profile: dict[int, float] = {}
         self._away_since = 0
         self._is_resumed = False
+        self._kept: list[_Kept | None] = [None, None]
         self.glitches = 0
         """Readings of open interest that were refused."""
         self.expected_usd = [0.0, 0.0]
@@ -560,14 +562,17 @@ class Map:
         within = np.interp(edges, grid, known)
         p, cohorts = self.parameters, self.cohorts[side]
         start = first - cohorts.origin
-        column = np.arange(start, start + count * width).clip(0, len(cohorts.visited) - 1)
-        visited = cohorts.visited[column]
+        if 0 <= start <= len(cohorts.visited) - count * width:
+            visited = cohorts.visited[start : start + count * width]
+        else:
+            column = np.arange(start, start + count * width).clip(0, len(cohorts.visited) - 1)
+            visited = cohorts.visited[column]
         age_h = (at - visited) / _HOUR_NS
         # Rational rather than exponential recovery: exact on every machine.
-        recovered = p.refill_start + (1 - p.refill_start) * age_h / (age_h + p.refill_h)
-        unspent = np.where(visited == 0, 1.0, recovered)
+        unspent = p.refill_start + (1 - p.refill_start) * age_h / (age_h + p.refill_h)
+        unspent[visited == 0] = 1.0
         if width > 1:
-            unspent = unspent.reshape(count, width).sum(axis=1) / width
+            unspent = together(unspent, width) / width
         found: Floats = (within[:-1] - within[1:]) * unspent
         return found
 
@@ -622,19 +627,33 @@ class Map:
     def _side(self, side: int, at: int, first: int) -> tuple[Floats, Floats]:
         """Mean and variance from weights per bucket, in quantities, along the side's own bins."""
         assert self.cohorts is not None, "called after the start only"
-        cohorts, count = self.cohorts[side], BUCKET * BUCKETS
-        mean, variance = self.weights.mean(side), self.weights.variance(side)
-        cells = cohorts.window(first, count).reshape(cohorts.rows, BUCKETS, BUCKET).sum(axis=2)
-        heard = (cells * mean[:, None]).sum(axis=0)
-        total = float((mean * cohorts.by_row()).sum())
+        heard, doubt, total = self._standing(side, first)
         # Weights may exceed 1 where the prior mix is short of a node; open interest may not.
         level = self.parameters.level
         scale = min(level, self.interest / total) if total > 0 else level
         climate = self._spread(side, at, first)
         w = self.blend
         blended = scale * (w * heard + (1.0 - w) * total * climate)
-        spread = (w * scale) ** 2 * (cells * cells * variance[:, None]).sum(axis=0)
-        return blended, spread
+        return blended, (w * scale) ** 2 * doubt
+
+    def _standing(self, side: int, first: int) -> tuple[Floats, Floats, float]:
+        """What the cohorts hold: per bucket its mean and variance, and the mean of all.
+
+        Taken anew when cells or weights have changed, which in most seconds they have not.
+        """
+        assert self.cohorts is not None, "called after the start only"
+        cohorts = self.cohorts[side]
+        cells, moments = cohorts.buckets(first, BUCKETS, BUCKET), self.weights.moments(side)
+        kept = self._kept[side]
+        # Both give the same arrays again as long as nothing has changed.
+        if kept is not None and kept[0] is cells and kept[1] is moments:
+            return kept[2]
+        mean, variance = moments
+        heard = (cells * mean[:, None]).sum(axis=0)
+        doubt = (cells * cells * variance[:, None]).sum(axis=0)
+        found = heard, doubt, float((mean * cohorts.by_row()).sum())
+        self._kept[side] = cells, moments, found
+        return found
 
     def snapshot(self, at: int) -> Heatmap | None:
         """What to publish for this instrument."""

@@ -28,6 +28,10 @@ BUCKETS: Final = 260
 BANDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Distances from the mark for the cumulative figures (design.md 7)."""
 
+_BELOW: Final[Floats] = np.array([log(1.0 - d) for d in BANDS])
+_ABOVE: Final[Floats] = np.array([log(1.0 + d) for d in BANDS])
+_EDGES: Final[Floats] = np.arange(0.0, BUCKET * BUCKETS + 1, BUCKET)
+
 
 class Estimate(Struct, frozen=True):
     """Means and variances per bucket, for both sides in one array of shape (2, BUCKETS)."""
@@ -62,15 +66,12 @@ def pooled(
         return None
     assert by in ("distance", "price"), by
     largest = max(estimates, key=lambda e: e.open_interest_usd)
-    shape = largest.usd.shape
-    usd, variance, systematic = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    sums = np.zeros((6, BUCKETS))
     for e in estimates:
         basis = log(largest.mark / e.mark) / (BUCKET * STEP) if by == "distance" else 0.0
         offset = (e.first - largest.first) // BUCKET + basis
-        usd += _shifted(e.usd, offset)
-        variance += _shifted(e.variance, offset)
         # Errors of shape come from the same prior on every venue: they add, not cancel.
-        systematic += _shifted(e.systematic, offset)
+        sums += _shifted(np.concatenate((e.usd, e.variance, e.systematic)), offset)
     interest = sum(e.open_interest_usd for e in estimates)
 
     def mean(name: str) -> float:
@@ -80,9 +81,9 @@ def pooled(
         name=name,
         at=max(e.at for e in estimates),
         first=largest.first,
-        usd=usd,
-        variance=variance,
-        systematic=systematic,
+        usd=sums[:2],
+        variance=sums[2:4],
+        systematic=sums[4:],
         mark=largest.mark,
         open_interest_usd=interest,
         coverage=mean("coverage"),
@@ -159,30 +160,57 @@ def _cents(values: Floats) -> list[float]:
 
 def fuel(e: Estimate, direction: Direction) -> Floats:
     """Forced closes by distance from the mark, as `monitor.core.cascade.curves` defines curves."""
-    edges = np.arange(e.first, e.first + BUCKET * BUCKETS + 1, BUCKET, dtype=np.float64) * STEP
-    return by_distance(edges, e.usd[0 if direction == "down" else 1], e.mark, direction)
+    return by_distance(_edges(e), e.usd[0 if direction == "down" else 1], e.mark, direction)
+
+
+def fuel_within(e: Estimate, direction: Direction, distance: float) -> float:
+    """Forced closes within one log distance of the mark."""
+    here = log(e.mark)
+    if direction == "down":
+        return fuel_between(e, direction, here - distance, here)
+    return fuel_between(e, direction, here, here + distance)
+
+
+def fuel_between(e: Estimate, direction: Direction, low: float, high: float) -> float:
+    """Forced closes of one side between two log prices; a bucket counts in proportion."""
+    near, far = (
+        min(max((edge / STEP - e.first) / BUCKET, 0.0), float(BUCKETS)) for edge in (low, high)
+    )
+    usd = e.usd[0 if direction == "down" else 1]
+    i, j = min(int(near), BUCKETS - 1), min(int(far), BUCKETS - 1)
+    whole = float(usd[i:j].sum())
+    return max(0.0, whole + float(usd[j]) * (far - j) - float(usd[i]) * (near - i))
 
 
 def by_distance(edges: Floats, usd: Floats, mark: float, direction: Direction) -> Floats:
     """The same of buckets `usd` of one side, shape (n,), between log prices `edges`, (n + 1,)."""
     here = log(mark)
-    cumulative = np.concatenate(([0.0], np.cumsum(usd)))
+    cumulative = _cumulative(usd)
     away = here - DISTANCES if direction == "down" else here + DISTANCES
     standing = np.interp(away, edges, cumulative)
     found: Floats = np.maximum.accumulate(np.abs(standing - standing[0]))
     return found
 
 
+def _edges(e: Estimate) -> Floats:
+    """Log prices between the buckets, shape (BUCKETS + 1,)."""
+    edges: Floats = (e.first + _EDGES) * STEP
+    return edges
+
+
+def _cumulative(usd: Floats) -> Floats:
+    found = np.zeros(len(usd) + 1)
+    usd.cumsum(out=found[1:])
+    return found
+
+
 def _at_risk(e: Estimate) -> list[AtRisk]:
     """Cumulative USD between the mark and each distance; a bucket counts in proportion."""
-    edges = (e.first + BUCKET * np.arange(BUCKETS + 1)) * STEP
-    below = np.concatenate(([0.0], np.cumsum(e.usd[0])))
-    above = np.concatenate(([0.0], np.cumsum(e.usd[1])))
+    edges = _edges(e)
+    below, above = _cumulative(e.usd[0]), _cumulative(e.usd[1])
     here = log(e.mark)
-    down = np.array([here + log(1.0 - d) for d in BANDS])
-    up = np.array([here + log(1.0 + d) for d in BANDS])
-    longs = np.interp(here, edges, below) - np.interp(down, edges, below)
-    shorts = np.interp(up, edges, above) - np.interp(here, edges, above)
+    longs = np.interp(here, edges, below) - np.interp(here + _BELOW, edges, below)
+    shorts = np.interp(here + _ABOVE, edges, above) - np.interp(here, edges, above)
     return [
         AtRisk(d, long_usd, short_usd)
         for d, long_usd, short_usd in zip(BANDS, _cents(longs), _cents(shorts), strict=True)

@@ -125,7 +125,7 @@ class LoadMarket:
             funding_interval_s=interval,
             next_funding_at=(self.at // (interval * NS) + 1) * interval * NS,
             open_interest=1_000_000 + self._steps % 1_000,
-            fund_usd=0.0,
+            fund_usd=1e8,
         )
 
     def past(self, venue: str, asset: str) -> list[tuple[int, float]]:  # noqa: ARG002

@@ -39,7 +39,8 @@ class Desk:
             )
             for name in venues
         }
-        self.pipeline = Pipeline(PipelineConfig(chosen, engine_config(), []))
+        self.config = PipelineConfig(chosen, engine_config(), [])
+        self.pipeline = Pipeline(self.config)
         self.faults = faults
         self.injectors = {v: Injector(faults, v, source.at) for v in venues}
         self.wires = {
