@@ -7,9 +7,10 @@ The answers are those of docs/messages.md. Nothing here guesses: what the daemon
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Generic, TypeAlias, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +18,7 @@ from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 
-from monitor.events import Depth, Heatmap, HeatmapRow
+from monitor.events import Depth, Heatmap, HeatmapRow, Risk
 from monitor.sinks.envelope import VERSION
 
 PATIENCE_S: Final = 5.0
@@ -28,7 +29,7 @@ CHUNK: Final = 500
 
 MINUTE_US: Final = 60_000_000
 
-Data = TypeVar("Data", Depth, Heatmap, HeatmapRow)
+Data = TypeVar("Data", Depth, Heatmap, HeatmapRow, Risk)
 
 
 class QuestionError(Exception):
@@ -40,7 +41,7 @@ class Unanswered(Exception):  # noqa: N818  (no fault: it is not known)
 
 
 class Told(Struct, Generic[Data], frozen=True):
-    """The envelope of docs/messages.md around a map or a row of the picture."""
+    """The envelope of docs/messages.md around a state or a row of the picture."""
 
     v: int
     at_us: int
@@ -82,9 +83,9 @@ class OverHttp:
         rows = _decoded(body, Rows).entries
         return [row for row in rows if row.at_us > until_us - minutes * MINUTE_US]
 
-    def stress(self, asset: str, shock: float) -> bytes:
-        """The daemon's answer to a what-if."""
-        return self._get(f"{self._base}/{quote(asset, safe='')}/stress?shock={shock!r}")
+    def stress(self, asset: str, given: Mapping[str, float]) -> bytes:
+        """The daemon's answer to a what-if with these parameters."""
+        return self._get(f"{self._base}/{quote(asset, safe='')}/stress?{urlencode(given)}")
 
     def _get(self, url: str) -> bytes:
         try:
@@ -124,6 +125,10 @@ class InRedis:
     def depth(self, asset: str) -> bytes:
         """The newest message of an asset's depth."""
         return self._get(f"{self._prefix}:{{{asset}}}:depth")
+
+    def risk(self, asset: str) -> bytes:
+        """The newest message of an asset's risk."""
+        return self._get(f"{self._prefix}:{{{asset}}}:risk")
 
     def _get(self, key: str) -> bytes:
         try:
@@ -172,6 +177,15 @@ def depth_in(message: bytes) -> Told[Depth]:
         Unanswered: it is of another version, or nothing we understand.
     """
     return _decoded(message, Told[Depth])
+
+
+def risk_in(message: bytes) -> Told[Risk]:
+    """A message of kind ``risk``.
+
+    Raises:
+        Unanswered: it is of another version, or nothing we understand.
+    """
+    return _decoded(message, Told[Risk])
 
 
 Answer = TypeVar("Answer")

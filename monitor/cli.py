@@ -23,7 +23,7 @@ import msgspec
 
 from monitor import __version__, app, ask, demo, logs, picture, tables, whatif
 from monitor.ask import QuestionError, Unanswered
-from monitor.backtest import fit, skill
+from monitor.backtest import fit, history, skill
 from monitor.backtest import heatmap as heatmap_report
 from monitor.backtest.fitting import TooFewPositivesError
 from monitor.backtest.skill import OverlapError
@@ -52,7 +52,7 @@ SECRETS: Final = ("http.token", "mqtt.password", "webhook.secret")
 _log = logging.getLogger(__name__)
 
 
-BACKTESTS: Final = (heatmap_report.COMMAND, skill.COMMAND, fit.COMMAND)
+BACKTESTS: Final = (heatmap_report.COMMAND, skill.COMMAND, fit.COMMAND, history.COMMAND)
 """Subcommands of `backtest`."""
 
 HISTORY_MIN: Final = 60.0
@@ -270,12 +270,13 @@ def _heatmap(options: argparse.Namespace) -> int:
     if options.minutes is not None and not options.png:
         raise UsageError("--minutes: only a picture (--png) shows the time")
     config, _, _ = _configuration(options)
+    asset = _asset(options.asset, config)
     source = (
         ask.InRedis(options.redis, config.redis.prefix)
         if options.redis
         else ask.OverHttp(options.url or _own_address(config))
     )
-    message = source.heatmap(options.asset, options.venue)
+    message = source.heatmap(asset, options.venue)
     told = ask.heatmap_in(message)
     if options.json:
         sys.stdout.write(message.decode() + "\n")
@@ -283,7 +284,7 @@ def _heatmap(options: argparse.Namespace) -> int:
         tables.show_heatmap(told.data, told.asset, told.venue, told.at_us)
     if options.png:
         minutes = HISTORY_MIN if options.minutes is None else options.minutes
-        rows = [] if options.venue else source.history(options.asset, minutes, told.at_us)
+        rows = [] if options.venue else source.history(asset, minutes, told.at_us)
         png = picture.draw(
             told.data,
             asset=told.asset,
@@ -299,19 +300,30 @@ def _heatmap(options: argparse.Namespace) -> int:
 
 def _stress(options: argparse.Namespace) -> int:
     config, _, _ = _configuration(options)
+    asset = _asset(options.asset, config)
+    if options.spot_share is not None and options.within is None:
+        raise ask.QuestionError("--spot-share: makes no difference without --within")
+    question = whatif.Question(options.shock, options.within, options.spot_share)
     if options.journal:
-        answer = whatif.of_journal(options.journal, options.asset, options.shock)
+        answer = whatif.of_journal(options.journal, asset, question)
     elif options.redis:
         redis = ask.InRedis(options.redis, config.redis.prefix)
-        answer = whatif.of_redis(redis, options.asset, options.shock)
+        answer = whatif.of_redis(redis, asset, question)
     else:
         daemon = ask.OverHttp(options.url or _own_address(config))
-        answer = whatif.of_daemon(daemon, options.asset, options.shock)
+        answer = whatif.of_daemon(daemon, asset, question)
     if options.json:
         _print_json(msgspec.to_builtins(answer))
     else:
         tables.show_stress(answer)
     return OK
+
+
+def _asset(typed: str, config: Config) -> str:
+    """The name of an asset as it is configured, where what was typed differs only in capitals."""
+    names = {name for venue in config.venues.values() for name in venue.instruments.values()}
+    alike = [name for name in names if name.casefold() == typed.casefold()]
+    return alike[0] if len(alike) == 1 else typed
 
 
 def _backtest(options: argparse.Namespace) -> int:
@@ -419,6 +431,22 @@ def _shock(text: str) -> float:
     return value
 
 
+def _within(text: str) -> float:
+    """Seconds from 0 to an hour."""
+    value = float(text)
+    if not 0.0 <= value <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text}: seconds from 0 to 3600")
+    return value
+
+
+def _share(text: str) -> float:
+    """A ratio from 0 to 1."""
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text}: a share from 0 to 1")
+    return value
+
+
 def _factor(text: str) -> float:
     try:
         number = float(text)
@@ -522,6 +550,18 @@ def _questions(command: Callable[..., argparse.ArgumentParser]) -> None:
         required=True,
         metavar="R",
         help="of all books, such as -3%%",
+    )
+    stress.add_argument(
+        "--within",
+        type=_within,
+        metavar="S",
+        help="so many seconds after it, when marks have not followed yet (default: they have)",
+    )
+    stress.add_argument(
+        "--spot-share",
+        type=_share,
+        metavar="R",
+        help="with --within: share of the shock that is in spot as well (default: as measured)",
     )
     stress.add_argument("--json", action="store_true")
     where = stress.add_mutually_exclusive_group()

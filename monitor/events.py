@@ -277,6 +277,19 @@ class InterestHistory(Struct, frozen=True):
     rows: list[tuple[int, float]]
 
 
+class InsuranceFund(Struct, frozen=True):
+    """What one pool holds that pays for forced closes beyond their margin.
+
+    `balances` are amounts by currency, negative where the pool is overdrawn; `covers` names the
+    instruments it pays for, as far as they are followed.
+    """
+
+    venue: str
+    sent_at: int
+    balances: dict[str, float]
+    covers: tuple[str, ...]
+
+
 class Silence(Struct, frozen=True, gc=False):
     """A stream that must not be quiet has been; `since` is None when it is heard again."""
 
@@ -307,6 +320,7 @@ Market: TypeAlias = (
     | OpenInterest
     | Candles
     | InterestHistory
+    | InsuranceFund
     | Silence
     | Rejected
 )
@@ -503,7 +517,8 @@ class Mechanism(Struct, frozen=True, kw_only=True):
             would run by itself; None where none is found up to `reach`.
         landing: how far from the mark it would end, a ratio; None without a critical shock, or
             with `beyond`: farther than can be seen.
-        loop_gain: the largest along the path, between the prices `gain_from` and `gain_to`.
+        loop_gain: the largest along the path, between the prices `gain_from` and `gain_to`; capped
+            at 100, which means 100 or more.
         supercritical_share: of the distances within 5 %, that with a loop gain above 1.
         amplification: of a move of two standard deviations in 15 minutes; None: beyond what is
             seen.
@@ -562,6 +577,9 @@ class DirectionQuantities(Struct, frozen=True, kw_only=True):
         stress: what shocks would set off.
         tail_ratio: chance of reaching the critical move over that by a normal distribution.
         insurance_shortfall_usd: what funds would lose after a sale that moves a worn book by 5 %.
+        venue_shortfall_usd: the same by venue, at its own maintenance margin.
+        insurance_runway_ratio: by venue, its fund over that; below 1 winners would be closed as
+            well (auto-deleveraging). The fund is taken to be there for this asset alone.
         post_sweep_reversion_ratio: share of a sweep's move that has come back 15 minutes later.
         liquidity_withdrawal_ratio: -1 to 1, how far makers avoid the largest cluster.
         cluster_approach_ratio: share of taker flow towards a near cluster, less that otherwise.
@@ -586,6 +604,8 @@ class DirectionQuantities(Struct, frozen=True, kw_only=True):
     stress: list[StressPoint] = []
     tail_ratio: float | None = None
     insurance_shortfall_usd: float | None = None
+    venue_shortfall_usd: dict[str, float] = {}
+    insurance_runway_ratio: dict[str, float] = {}
     post_sweep_reversion_ratio: float | None = None
     liquidity_withdrawal_ratio: float | None = None
     cluster_approach_ratio: float | None = None
@@ -608,6 +628,8 @@ class Quantities(Struct, frozen=True, kw_only=True):
         venue_price_gap_ratio: largest distance of a venue's mark from their median.
         mark_index_gap_ratio: largest distance of a mark from its index.
         mark_lag_seconds: by which a venue's mark follows its trades, the largest.
+        spot_share_ratio: share of the last minute's move of the perpetual that moved most which
+            its index, spot, made as well; None for a move of less than 20 bp.
         jump_intensity_per_hour: expected jumps of the price, both ways.
         downside_share_ratio: of falling returns in the variance of the last hour.
         funding_zscore, open_interest_zscore: against the last 30 days.
@@ -625,6 +647,7 @@ class Quantities(Struct, frozen=True, kw_only=True):
         regime_turbulent_ratio: probability of the unquiet one of two states.
         maintenance_margin_ratio: of the smallest positions, by venue.
         liquidation_fee_ratio: by venue, where it says.
+        insurance_fund_usd: by venue, of the pools that cover the asset there.
         risk_limit_changes: how often margin tiers in use were replaced, since the start.
         adl_events: auto-deleveragings since the start, of venues whose transfers are heard.
     """
@@ -636,6 +659,7 @@ class Quantities(Struct, frozen=True, kw_only=True):
     venue_price_gap_ratio: float | None = None
     mark_index_gap_ratio: float | None = None
     mark_lag_seconds: float | None = None
+    spot_share_ratio: float | None = None
     jump_intensity_per_hour: float | None = None
     downside_share_ratio: float | None = None
     funding_zscore: float | None = None
@@ -652,6 +676,7 @@ class Quantities(Struct, frozen=True, kw_only=True):
     regime_turbulent_ratio: float | None = None
     maintenance_margin_ratio: dict[str, float] = {}
     liquidation_fee_ratio: dict[str, float] = {}
+    insurance_fund_usd: dict[str, float] = {}
     risk_limit_changes: int = 0
     adl_events: dict[str, int] = {}
 
@@ -662,7 +687,8 @@ class DirectionRisk(Struct, frozen=True, kw_only=True):
     Attributes:
         phase: as it is to be shown; ``unknown`` where ``calm`` would rest on unusable inputs.
         phase_age_s: for how long; `alert` is the id of the episode that stands, else empty.
-        held: why the phase cannot step down; `abstaining`: why no forecast is stood by.
+        held: why the phase stands above what its evidence raises now; `abstaining`: why no
+            forecast is stood by.
         score: 0 in an ordinary minute, 1 at even odds of a cascade in 15 minutes.
         using: which model is published.
         mechanism: None where depth, map or volatility is not known.

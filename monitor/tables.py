@@ -9,10 +9,17 @@ from rich.table import Table
 
 from monitor.app import Replayed
 from monitor.ask import Unanswered
+from monitor.core.cascade.insurance import Runway
 from monitor.events import Heatmap, Side
 from monitor.pipeline import Pipeline
 from monitor.summary import REACH, clusters, dollars, percent
 from monitor.whatif import Answer
+
+SOLVED_ON: Final = {
+    "curves": "solved on the curves of map and books",
+    "messages": "solved on published messages: displayed depth at ten distances, power laws "
+    "between; a daemon that is asked itself knows more of its books and answers otherwise",
+}
 
 CLUSTERS: Final = 5
 """Rows of each side in the table of clusters."""
@@ -110,29 +117,60 @@ def show_stress(answer: Answer) -> None:
     out.print(f"  {dollars(found.liquidated_usd)} of {found.side}s liquidated")
     if found.shortfall_usd is not None:
         out.print(f"  insurance funds lose {dollars(found.shortfall_usd)}")
-    path = _table("round", "price", "move", "liquidated", "absorbed")
+    out.print(f"  {SOLVED_ON[answer.solved_on]}", soft_wrap=True)
+    out.print(
+        f"  {found.survival:.0%} of displayed depth survives; books have to take "
+        f"{found.psi:.2f} USD for each USD liquidated"
+    )
+    if found.within_s is not None:
+        share = "unknown, so all" if found.spot_share is None else f"{found.spot_share:.0%}"
+        out.print(
+            f"  after {found.within_s:g} s the mark has followed {found.beta:.0%} of the move "
+            f"(in spot: {share})"
+        )
+    path = _table("round", "price", "move", "liquidated", "books take")
     for number, step in enumerate(found.path):
         path.add_row(
             str(number),
             f"{step.price:,.6g}",
             f"{step.move_ratio:+.2%}",
             dollars(step.liquidated_usd),
-            dollars(step.absorbed_usd),
+            dollars(step.forced_flow_usd),
         )
     out.print(path)
-    venues = _table("venue", "landing", "move", "liquidated", "absorbed", "shortfall")
+    venues = _table("venue", "landing", "move", "liquidated", "forced flow", "shortfall")
     for venue in found.venues:
         venues.add_row(
             venue.name,
             "beyond" if venue.landing_price is None else f"{venue.landing_price:,.6g}",
             "" if venue.landing_ratio is None else f"{venue.landing_ratio:+.2%}",
             dollars(venue.liquidated_usd),
-            dollars(venue.absorbed_usd),
+            dollars(venue.forced_flow_usd),
             "unknown" if venue.shortfall_usd is None else dollars(venue.shortfall_usd),
         )
     out.print(venues)
+    funds = _table("fund", "holds", "loses", "lasts", "besides")
+    for fund in found.funds:
+        funds.add_row(
+            fund.name,
+            "unknown" if fund.fund_usd is None else dollars(fund.fund_usd),
+            "unknown" if fund.shortfall_usd is None else dollars(fund.shortfall_usd),
+            _runway(fund),
+            f"{', '.join(fund.unvalued)} (no price)" if fund.unvalued else "",
+        )
+    out.print(funds)
     for lack in found.missing:
         out.print(f"  not counted: {lack.name} ({', '.join(lack.unknown)} not known)")
+
+
+def _runway(fund: Runway) -> str:
+    """How many times the fund would cover it; below once, winners are closed as well."""
+    if fund.adl_risk is None:
+        return "unknown"
+    if fund.ratio is None:
+        return "nothing to pay"
+    times = f"{fund.ratio:,.{2 if fund.ratio < 10.0 else 0}f} times"
+    return f"{times}, then ADL" if fund.adl_risk else times
 
 
 def show_replay(result: Replayed) -> None:

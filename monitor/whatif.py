@@ -1,24 +1,27 @@
 """What-if from the command line: of a running daemon, of what it left in Redis, of a journal.
 
-A running daemon answers by its own solver from the curves it holds. From Redis the same solver gets
-what was published there: maps bucket by bucket, and depth at ten distances, which is interpolated
-between them by a power law.
+A running daemon answers by its own solver from the curves it holds, a replayed journal likewise.
+From Redis the same solver gets what was published there: maps bucket by bucket, and depth as it is
+displayed at ten distances, which is interpolated between them by a power law. What the daemon knows
+besides of its books (what they reliably show, how far, how fast arbitrage is) is not published, so
+the answers differ; each says what it was solved on.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from monitor.ask import InRedis, OverHttp, QuestionError, Unanswered, depth_in, heatmap_in
+from monitor.ask import InRedis, OverHttp, QuestionError, Unanswered, depth_in, heatmap_in, risk_in
 from monitor.core.cascade.curves import DISTANCES, Floats
+from monitor.core.cascade.insurance import VenueFund
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
 from monitor.core.forecast.prints import PSI
 from monitor.core.heatmap.pooling import by_distance
 from monitor.core.risk import USUAL_W
-from monitor.events import Band, Heatmap
+from monitor.events import Band, Heatmap, Quantities
 from monitor.feeds.replay import JournalFiles
 from monitor.journal import Header, JournalError
 from monitor.pipeline import Pipeline
@@ -27,35 +30,56 @@ STEEPEST: Final = 10.0
 """Depth nearer than the first published distance is taken to fall no faster than this power."""
 
 
+class Question(Struct, frozen=True):
+    """What is asked, as `monitor.core.cascade.stress.stress` takes it."""
+
+    shock: float
+    within_s: float | None = None
+    spot_share: float | None = None
+
+
 class Answer(Struct, frozen=True):
-    """A what-if on what was known at `at_us`."""
+    """A what-if on what was known at `at_us`.
+
+    `solved_on` the daemon's ``curves``, or on those made of its published ``messages``.
+    """
 
     at_us: int
     asset: str
     stress: Stress
+    solved_on: Literal["curves", "messages"]
 
 
-def of_daemon(daemon: OverHttp, asset: str, shock: float) -> Answer:
+def of_daemon(daemon: OverHttp, asset: str, question: Question) -> Answer:
     """Let a running daemon answer.
 
     Raises:
         QuestionError: it has no such asset.
         Unanswered: nobody answers, or nothing is known of the asset.
     """
+    known = msgspec.structs.asdict(question)
+    given = {name: value for name, value in known.items() if value is not None}
     try:
-        return msgspec.json.decode(daemon.stress(asset, shock), type=Answer)
+        return msgspec.json.decode(daemon.stress(asset, given), type=Answer)
     except msgspec.DecodeError as error:
         raise Unanswered(f"the answer is not one of ours: {error}") from error
 
 
-def of_redis(redis: InRedis, asset: str, shock: float) -> Answer:
+def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
     """Solve it here, from what a daemon has published.
 
     Raises:
         Unanswered: the asset's messages are not there.
     """
     told = depth_in(redis.depth(asset))
+    shock = question.shock
     side = 0 if shock < 0.0 else 1
+    risk = risk_in(redis.risk(asset)).data
+    measured = risk.quantities or Quantities()
+    mechanism = next(
+        (d.mechanism for d in risk.directions if d.direction == ("down", "up")[side]), None
+    )
+    share = measured.spot_share_ratio if question.spot_share is None else question.spot_share
     depths: dict[str, Floats] = {}
     for venue in told.data.venues:
         name = venue.instrument.partition(":")[0]
@@ -73,14 +97,22 @@ def of_redis(redis: InRedis, asset: str, shock: float) -> Answer:
                 mark=None if heatmap is None else heatmap.mark,
                 depth=depths.get(name),
                 fuel=None if heatmap is None else _fuel_curve(heatmap, side),
-                maintenance=None,
+                maintenance=measured.maintenance_margin_ratio.get(name),
             )
         )
-    found = stress(shock, venues, survival=USUAL_W, psi=PSI)
-    return Answer(told.at_us, asset, found)
+    found = stress(
+        shock,
+        venues,
+        survival=USUAL_W,
+        psi=PSI if mechanism is None else mechanism.psi,
+        within_s=question.within_s,
+        spot_share=share,
+        funds={name: VenueFund(usd, []) for name, usd in measured.insurance_fund_usd.items()},
+    )
+    return Answer(told.at_us, asset, found, "messages")
 
 
-def of_journal(journals: list[Path], asset: str, shock: float) -> Answer:
+def of_journal(journals: list[Path], asset: str, question: Question) -> Answer:
     """Replay a journal to its end and solve it there.
 
     Raises:
@@ -101,7 +133,10 @@ def of_journal(journals: list[Path], asset: str, shock: float) -> Answer:
     if known is None:
         there = ", ".join(pipeline.engine.assets) or "none"
         raise QuestionError(f"the journal has no {asset}; it has {there}")
-    return Answer(at // 1000, asset, known.stress(at, shock))
+    found = known.stress(
+        at, question.shock, within_s=question.within_s, spot_share=question.spot_share
+    )
+    return Answer(at // 1000, asset, found, "curves")
 
 
 def _depth_curve(bands: list[Band], side: int) -> Floats:

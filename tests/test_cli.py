@@ -91,6 +91,24 @@ def test_a_table_tells_what_is_at_risk_where_and_what_is_missing(capsys):
     assert asked == [(MAP_PATH, {})]
 
 
+@pytest.mark.parametrize("typed", ["btc", "Btc"])
+def test_an_asset_may_be_typed_without_capitals(typed):
+    with daemon({MAP_PATH: (200, NOW)}) as (url, asked):
+        assert cli.main(["heatmap", typed, "--url", url]) == 0
+    assert asked == [(MAP_PATH, {})]
+
+
+def test_assets_that_differ_in_capitals_only_are_told_apart(tmp_path):
+    both = '{ BTCUSDT = "BTC", "btcusdt" = "btc" }'
+    (tmp_path / "both.toml").write_text(f"[venues.bybit]\ninstruments = {both}\n")
+    paths = {f"/api/v1/assets/{name}/heatmap": (200, NOW) for name in ("BTC", "btc")}
+    with daemon(paths) as (url, asked):
+        for name in ("BTC", "btc"):
+            options = ["--config", str(tmp_path / "both.toml"), "--url", url]
+            assert cli.main(["heatmap", name, *options]) == 0
+    assert [path for path, _ in asked] == list(paths)
+
+
 def test_json_is_the_message_as_the_daemon_sent_it(capsys):
     with daemon({MAP_PATH: (200, NOW)}) as (url, asked):
         assert cli.main(["heatmap", "BTC", "--venue", "okx", "--json", "--url", url]) == 0

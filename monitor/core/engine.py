@@ -17,6 +17,7 @@ from monitor.core.heatmap.pooling import Estimate, published, row_of
 from monitor.core.heatmap.priors import BELIEFS
 from monitor.core.instrument import InstrumentState
 from monitor.core.neighbours import Neighbours
+from monitor.core.quantities.funds import valued
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
@@ -29,6 +30,7 @@ from monitor.events import (
     Funding,
     Gap,
     InstrumentStatus,
+    InsuranceFund,
     InterestHistory,
     Kind,
     Liquidation,
@@ -130,6 +132,7 @@ class Engine:
             Syncing: self._on_syncing,
         }
         self._of_process: dict[type, Callable[[int, Any], Result]] = {
+            InsuranceFund: self._on_fund,
             Silence: self._on_silence,
             Rejected: self._on_rejected,
             Listed: self._on_listed,
@@ -214,7 +217,7 @@ class Engine:
             if state.map is not None:
                 state.map.mark(at, event.mark)
         if event.index is not None:
-            state.index = event.index
+            state.index, state.index_at = event.index, at
         self._delay(state.spec.venue, at, event.sent_at)
         return _NOTHING
 
@@ -259,6 +262,14 @@ class Engine:
         # Without candles nobody knows at what prices they came; those will be told with these.
         if state.map is not None and state.candles:
             state.map.history(state.candles, state.interests)
+        return _NOTHING
+
+    def _on_fund(self, at: int, event: InsuranceFund) -> Result:
+        prices = {name: asset.conditions.price() for name, asset in self.assets.items()}
+        fund = valued(event, prices, at)
+        for name in event.covers:
+            if name in self.instruments:
+                self.instruments[name].fund = fund
         return _NOTHING
 
     # ------------------------------------------------------------------------------- health
@@ -317,7 +328,9 @@ class Engine:
 
     def state(self, asset: str, at: int) -> bytes:
         """What another process needs to go on with an asset; empty while nothing is known."""
-        return self.assets[asset].state(at) if asset in self.assets else b""
+        if asset not in self.assets:
+            return b""
+        return self.assets[asset].state(at, self._neighbours.row(asset))
 
     def _on_restored(self, at: int, event: Restored) -> Result:
         try:

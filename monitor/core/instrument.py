@@ -4,10 +4,15 @@ from collections import deque
 from itertools import islice
 from math import log, sqrt
 
+from msgspec import Struct
+
 from monitor.core.depth.book import Book
 from monitor.core.depth.liquidity import Liquidity
 from monitor.core.heatmap.map import Map
 from monitor.events import NS, Candle, Funding, Instrument, Side, Taker
+
+FUND_FRESH_NS = 3600 * NS
+"""A fund unheard for longer may be another one by now; it is asked for every ten minutes."""
 
 FLOW_SECONDS = 300
 """How far back taker flow is kept."""
@@ -20,6 +25,21 @@ SAMPLE_FRESH_S = 5
 
 MARK_FRESH_NS = 60 * NS
 """A mark price unheard for longer is not the price any more."""
+
+
+class Fund(Struct, frozen=True):
+    """A pool of an insurance fund, as told at `heard_at` (ns) and valued at the prices of then.
+
+    Attributes:
+        balances: amounts by currency, as the venue told them.
+        usd: their worth; None where nothing of it has a price.
+        unvalued: currencies without one, which are not in it.
+    """
+
+    balances: dict[str, float]
+    usd: float | None
+    unvalued: tuple[str, ...]
+    heard_at: int
 
 
 class Flow:
@@ -92,7 +112,7 @@ class InstrumentState:
         self.book_at = 0
         self.mark: float | None = None
         self.index: float | None = None
-        self.mark_at = 0
+        self.mark_at = self.index_at = 0
         self.ready_at = 0
         """From when its map is to be believed: once its past has been told, or was waited for."""
         self.funding: Funding | None = None
@@ -112,6 +132,8 @@ class InstrumentState:
         self.silent: dict[str, int] = {}
         self.map: Map | None = None
         self.liquidity = Liquidity()
+        self.fund: Fund | None = None
+        """The pool that pays for its forced closes beyond their margin."""
 
     def respecify(self, spec: Instrument) -> None:
         """Take over a changed specification; another tick or contract size voids the book."""

@@ -30,6 +30,9 @@ ALERTS_DEFAULT: Final = 50
 SHOCK_MAX: Final = 0.3
 """Curves are known to 30 % (`monitor.core.cascade.curves`)."""
 
+WITHIN_MAX: Final = 3600.0
+"""Seconds; a mark has followed entirely long before."""
+
 COMPRESSED_FROM: Final = 4096
 """Longer answers are compressed where the client can."""
 
@@ -43,12 +46,13 @@ class AssetInfo(Struct, frozen=True):
 
 
 class StressAnswer(Struct, frozen=True):
-    """A what-if on what was known at `at_us`."""
+    """A what-if on what was known at `at_us`, solved on the daemon's own curves."""
 
     run: str
     at_us: int
     asset: str
     stress: Stress
+    solved_on: Literal["curves"] = "curves"
 
 
 class Scorecards(Struct, frozen=True):
@@ -145,8 +149,12 @@ class Api:
         shock = _number(request, "shock", None)
         if not 1e-6 <= abs(shock) <= SHOCK_MAX:
             raise QuestionError(f"shock: a ratio from -{SHOCK_MAX} to {SHOCK_MAX}, and not 0")
+        within_s = _optional(request, "within_s", WITHIN_MAX)
+        spot_share = _optional(request, "spot_share", 1.0)
+        if spot_share is not None and within_s is None:
+            raise QuestionError("spot_share: makes no difference without within_s")
         at = self._sources.now()
-        found = asset.stress(at, shock)
+        found = asset.stress(at, shock, within_s=within_s, spot_share=spot_share)
         if found.mark is None:
             problem = Problem(f"nothing is known of {name} to move", found.missing)
             return answer(problem, 503)
@@ -206,6 +214,16 @@ def _minutes(request: web.Request) -> float:
     if not 0 < minutes <= MINUTES_MAX:
         raise QuestionError(f"minutes: above 0 and at most {MINUTES_MAX:g}")
     return minutes
+
+
+def _optional(request: web.Request, name: str, most: float) -> float | None:
+    """A number from 0 to `most`, if it is asked with."""
+    if name not in request.query:
+        return None
+    value = _number(request, name, None)
+    if not 0.0 <= value <= most:
+        raise QuestionError(f"{name}: from 0 to {most:g}")
+    return value
 
 
 def _number(request: web.Request, name: str, default: float | None) -> float:

@@ -87,6 +87,18 @@ def _paths(named: dict[type, str]) -> _Json:
          "not": {"exclusiveMinimum": -1e-6, "exclusiveMaximum": 1e-6}},
         "The move of all books, signed: -0.03 is a fall by 3 %.",
     ) | {"required": True}  # fmt: skip
+    within = _query(
+        "within_s",
+        {"type": "number", "minimum": 0, "maximum": api.WITHIN_MAX},
+        "How soon after the move, in seconds: the mark has followed it in part only. Without it "
+        "the mark has followed entirely, which is never less than what comes.",
+    )
+    share = _query(
+        "spot_share",
+        {"type": "number", "minimum": 0, "maximum": 1},
+        "With within_s: share of the move that spot makes as well. Without it that of the last "
+        "minute's move, and 1 where that is not known.",
+    )
     assets: _Json = {
         "type": "object", "additionalProperties": {"$ref": named[api.AssetInfo]}
     }  # fmt: skip
@@ -116,7 +128,7 @@ def _paths(named: dict[type, str]) -> _Json:
         f"{state}/stress": _get(
             "stress",
             "What a move of all books would set off.",
-            [asset, shock],
+            [asset, shock, within, share],
             {"$ref": named[api.StressAnswer]},
             unknown=True,
         ),

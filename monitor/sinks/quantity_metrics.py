@@ -7,6 +7,7 @@ Of each it shows what is worth a series per asset; all of them are in the risk m
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from monitor.core.quantities.funds import by_venue, runways
 from monitor.core.quantities.measures import SURVIVALS
 from monitor.events import Direction, DirectionQuantities, Quantities
 from monitor.sinks.families import Row, counter, gauge
@@ -33,6 +34,7 @@ _ASSET: Final = {
         ("depth_commonality_ratio", "Share of changes in depth that the venues have in common."),
         ("venue_price_gap_ratio", "Largest distance of a venue's mark from their median."),
         ("mark_lag_seconds", "By how much a venue's mark follows its trades, the largest."),
+        ("spot_share_ratio", "Share of the last minute's largest move that spot made as well."),
         ("jump_intensity_per_hour", "Expected jumps of the price."),
         ("downside_share_ratio", "Share of falling returns in the variance of the last hour."),
         ("funding_zscore", "Funding rate against the last 30 days."),
@@ -76,6 +78,12 @@ _DISTANCE = gauge(
 _SLIPPAGE = gauge("slippage_ratio", "Of an order of so many USD over all books.", *_OF, "notional")
 _LANDING = gauge("stress_landing_ratio", "Where a shock of all books would end.", *_OF, "shock")
 _STRESSED = gauge("stress_liquidated_usd", "What it would force-close.", *_OF, "shock")
+_FUND = gauge("insurance_fund_usd", "What stands behind forced closes beyond margin.", "venue")
+_RUNWAY = gauge(
+    "insurance_runway_ratio",
+    "Insurance fund over what it would lose if all assets fell, or rose, together.",
+    "venue",
+)
 _RETURNS = gauge(
     "return_commonality_ratio", "Share of their returns that the assets have in common."
 )
@@ -106,12 +114,35 @@ def quantity_rows(view: "View") -> Iterator[Row]:
             slip = one.quantities.slippage_ratio.get(AT_RISK_NOTIONAL)
             if slip is not None:
                 slips.setdefault(one.direction, []).append(slip)
+    yield from _fund_rows(view)
     if returns is not None:
         yield _RETURNS, (), returns
     for direction, found in slips.items():
         if len(found) >= AT_RISK_ASSETS:
             place = int(AT_RISK_ALPHA * (len(found) - 1) + 0.5)
             yield _SLIPPAGE_AT_RISK, (direction, f"{AT_RISK_ALPHA:g}"), sorted(found)[place]
+
+
+def _fund_rows(view: "View") -> Iterator[Row]:
+    """Each venue's fund, and how often it would pay for all assets at once in the worse direction.
+
+    Unknown while no asset's shortfall is known; an asset that is not known is not counted.
+    """
+    funds = by_venue(view.engine.instruments.values(), view.at)
+    lost: dict[tuple[str, Direction], float] = {}
+    for name in view.engine.assets:
+        risk = view.risk(name)
+        for one in risk.directions if risk is not None else ():
+            if one.quantities is not None:
+                for venue, usd in one.quantities.venue_shortfall_usd.items():
+                    lost[venue, one.direction] = lost.get((venue, one.direction), 0.0) + usd
+    worst: dict[str, float] = {}
+    for (venue, _), usd in lost.items():
+        worst[venue] = max(usd, worst.get(venue, 0.0))
+    for venue, fund in funds.items():
+        yield _FUND, (venue,), fund.usd
+    for venue, ratio in runways(funds, worst).items():
+        yield _RUNWAY, (venue,), ratio
 
 
 def _asset_rows(name: str, known: Quantities) -> Iterator[Row]:

@@ -31,6 +31,7 @@ from monitor.events import (
     Frame,
     Gap,
     Instrument,
+    InsuranceFund,
     InterestHistory,
     Listed,
     Market,
@@ -64,7 +65,7 @@ TimeMs: TypeAlias = Annotated[int, Meta(ge=0, lt=TIME_MS_MAX)]
 """A venue's time in milliseconds since the epoch."""
 
 INTEREST_MAX: Final = 1e15
-"""A larger open interest is not one."""
+"""A larger open interest is not one, nor is such a balance of a fund."""
 
 REASONS: Final = (
     "not_json",  # not JSON at all, or not UTF-8
@@ -98,6 +99,17 @@ REPLY_PATIENCE_S: Final = 20.0
 
 RETRY_FIRST_S, RETRY_MAX_S = 2.0, 120.0
 """A failed request is repeated after the first, doubling up to the second."""
+
+FUNDS_WAIT_S: Final = 30.0
+FUNDS_EVERY_S: Final = 600.0
+"""Insurance funds are asked for behind all that a start needs, and then every so often.
+
+Bybit tells a shared pool's balance anew once a day, a pool of one contract's every minute.
+"""
+
+FUNDS_RETRY_S: Final = (60.0, 3600.0)
+"""A refused request for them is repeated after the first, doubling up to the second: some refusals
+make us pause all requests to the venue, and there are more urgent ones."""
 
 FUNDING_REFERENCE_HOURS: Final = 8.0
 """Funding rates are published per this many hours."""
@@ -183,6 +195,7 @@ class Request(Struct):
     """One HTTP request a codec makes, once or every so often.
 
     `attempts` is how often it may still be asked before it is given up; None for ever.
+    `retry_s` is after how long it is asked again when it has failed, at first and at most.
     """
 
     fetch: Fetch
@@ -190,6 +203,7 @@ class Request(Struct):
     due_at: int
     failures: int = 0
     attempts: int | None = None
+    retry_s: tuple[float, float] = (RETRY_FIRST_S, RETRY_MAX_S)
 
 
 class Requests:
@@ -201,6 +215,11 @@ class Requests:
     def every(self, fetch: Fetch, seconds: float) -> None:
         """Ask now and then every so many seconds."""
         self._requests.setdefault(fetch.key, Request(fetch, int(seconds * NS), 0))
+
+    def slowly(self, fetch: Fetch, first_at: int) -> None:
+        """Ask for a fund at `first_at` and then every `FUNDS_EVERY_S`, patient with a refusal."""
+        request = Request(fetch, int(FUNDS_EVERY_S * NS), first_at, retry_s=FUNDS_RETRY_S)
+        self._requests.setdefault(fetch.key, request)
 
     def once(self, fetch: Fetch, at: int, *, attempts: int | None = None) -> None:
         """Ask at `at`, until an answer comes; at most `attempts` times."""
@@ -244,7 +263,8 @@ class Requests:
         """The answer was of no use: ask again, more and more patiently, or give up."""
         if request.attempts == 0:
             return
-        wait = min(RETRY_FIRST_S * 2.0 ** min(request.failures, 16), RETRY_MAX_S)
+        first, most = request.retry_s
+        wait = min(first * 2.0 ** min(request.failures, 16), most)
         request.failures += 1
         request.due_at = at + int(wait * NS)
         self._requests[request.fetch.key] = request
@@ -297,6 +317,8 @@ class Codec(ABC):
         self._open[feed] = at
         if self._past_at is None:
             self._past_at = at + int(CANDLES_WAIT_S * NS)
+            for fetch in self._fund_requests():
+                self.requests.slowly(fetch, at + int(FUNDS_WAIT_S * NS))
         return [*self._start(), *self._join(feed, at)]
 
     def lost(self, feed: str, at: int) -> Out:  # noqa: ARG002  (every happening has its time)
@@ -403,6 +425,10 @@ class Codec(ABC):
         """What asks for recent open interest, by the key ``interests:<symbol>``; None likewise."""
         return None
 
+    def _fund_requests(self) -> list[Fetch]:
+        """What asks for the balances of insurance funds, by keys that begin with ``funds``."""
+        return []
+
     def _forget_book(self, symbol: str) -> None:  # noqa: B027  (not every venue has one)
         """Drop the sequence state of a symbol's book."""
 
@@ -488,6 +514,23 @@ class Codec(ABC):
             if at_ms * MS <= reply.at:
                 found.append((at_ms * MS, base))
         return [InterestHistory(self._name(symbol), found[-CANDLES_MAX:])]
+
+    def _pool(
+        self, at_ms: int, balances: Iterable[tuple[str, float]], symbols: Iterable[str]
+    ) -> list[InsuranceFund]:
+        """A pool of an insurance fund, if it covers a symbol of ours.
+
+        Raises:
+            ValueError: a balance that is none.
+        """
+        covered = set(symbols)
+        ours = tuple(self._name(symbol) for symbol in self.assets if symbol in covered)
+        held: dict[str, float] = {}
+        for currency, amount in balances:
+            if not -INTEREST_MAX < amount < INTEREST_MAX:
+                raise ValueError(f"a fund of {amount} {currency}")
+            held[currency] = held.get(currency, 0.0) + amount
+        return [InsuranceFund(self.venue, at_ms * MS, held, ours)] if ours and held else []
 
     def _send(self, operation: Operation, streams: list[Stream]) -> Out:
         """The messages that begin or end these streams of one feed."""

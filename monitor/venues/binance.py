@@ -261,6 +261,19 @@ class ExchangeInfo(Struct):
     symbols: list[SymbolInfo]
 
 
+class FundAsset(Struct):
+    asset: str
+    marginBalance: float
+    updateTime: TimeMs
+
+
+class FundGroup(Struct):
+    """One pool; the symbols of a group share it."""
+
+    symbols: list[str]
+    assets: list[FundAsset]
+
+
 class FundingInfo(Struct):
     symbol: str
     fundingIntervalHours: float
@@ -276,6 +289,7 @@ _open_interest = msgspec.json.Decoder(OpenInterestReply, strict=False)
 _klines = msgspec.json.Decoder(list[KlineRow], strict=False)
 _exchange_info = msgspec.json.Decoder(ExchangeInfo)
 _funding_info = msgspec.json.Decoder(list[FundingInfo], strict=False)
+_funds = msgspec.json.Decoder(list[FundGroup], strict=False)
 
 
 _KNOWN = {"depthUpdate", "aggTrade", "trade", "markPriceUpdate", "forceOrder", "contractInfo"}
@@ -305,6 +319,7 @@ class Binance(Codec):
             (r"/fapi/v1/openInterest\?.*symbol=([A-Z0-9]+)", r"open_interest:\1"),
             (r"/fapi/v1/exchangeInfo", "instruments"),
             (r"/fapi/v1/fundingInfo", "funding_info"),
+            (r"/fapi/v1/insuranceBalance$", "funds"),
         ),
     )
 
@@ -544,6 +559,8 @@ class Binance(Codec):
                 return self._list(
                     [self._with_interval(known) for known in self.instruments.values()], reply.at
                 )
+            case "funds":
+                return self._funds(reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -630,7 +647,19 @@ class Binance(Codec):
             )
         return self._list(listed, reply.at)
 
+    def _funds(self, reply: Reply) -> Out:
+        """Every pool; without a symbol the answer is a list of them."""
+        out: Out = []
+        for group in _funds.decode(reply.data):
+            at_ms = max((row.updateTime for row in group.assets), default=0)
+            balances = [(row.asset, row.marginBalance) for row in group.assets]
+            out += self._pool(at_ms, balances, group.symbols)
+        return out
+
     # ------------------------------------------------------------------------------ private
+
+    def _fund_requests(self) -> list[Fetch]:
+        return [Fetch(self.venue, "funds", "/fapi/v1/insuranceBalance")]
 
     def _poll_open_interest(self, symbol: str) -> Stream:
         path = f"/fapi/v1/openInterest?symbol={symbol}"

@@ -240,6 +240,19 @@ class InterestList(Struct):
     list: list[InterestRow]
 
 
+class FundRow(Struct):
+    """One pool; `symbols` are separated by commas."""
+
+    coin: str
+    balance: float
+    symbols: str = ""
+
+
+class FundList(Struct):
+    list: list[FundRow]
+    updatedTime: TimeMs = 0
+
+
 _book = msgspec.json.Decoder(BookMessage, strict=False)
 _ticker = msgspec.json.Decoder(TickerMessage, strict=False)
 _trades = msgspec.json.Decoder(TradeMessage, strict=False)
@@ -252,6 +265,7 @@ _instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
 _kline_list = msgspec.json.Decoder(KlineList, strict=False)
 _interest_list = msgspec.json.Decoder(InterestList, strict=False)
 _tier_list = msgspec.json.Decoder(TierList, strict=False)
+_fund_list = msgspec.json.Decoder(FundList, strict=False)
 
 _TOPIC: Final = b'{"topic":"'
 
@@ -337,6 +351,7 @@ class Bybit(Codec):
         replies=(
             (r"/v5/market/instruments-info\?.*category=linear", "instruments"),
             (r"/v5/market/risk-limit\?.*symbol=([A-Z0-9-]+)", r"tiers:\1"),
+            (r"/v5/market/insurance$", "funds"),
         ),
     )
 
@@ -538,6 +553,8 @@ class Bybit(Codec):
                 return self._candles(answer.result, rest, reply)
             case "interests":
                 return self._interests(answer.result, rest, reply)
+            case "funds":
+                return self._funds(answer.result)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -622,7 +639,19 @@ class Bybit(Codec):
         ]
         return self._held(symbol, rows, reply)
 
+    def _funds(self, result: msgspec.Raw) -> Out:
+        """Pools of one contract and shared ones; what names no symbols covers none that is said."""
+        answer = _fund_list.decode(result)
+        out: Out = []
+        for row in answer.list:
+            symbols = row.symbols.split(",")
+            out += self._pool(answer.updatedTime, [(row.coin, row.balance)], symbols)
+        return out
+
     # ------------------------------------------------------------------------------ private
+
+    def _fund_requests(self) -> list[Fetch]:
+        return [Fetch(self.venue, "funds", "/v5/market/insurance")]
 
     def _topics(self, symbol: str) -> list[tuple[str, str]]:
         """Channel and topic of everything subscribed for a symbol."""

@@ -97,6 +97,11 @@ TRADES_REMEMBERED: Final = 20_000
 VAULT_MEMORY_NS: Final = HOUR_NS
 """A vault that did not trade a coin for so long is taken to hold nothing of it."""
 
+HLP: Final = "0xdfc24b077bc1425ad1dea75bcb6f8158e10df303"
+"""The vault that the liquidators are parts of: it takes over, and gains or loses by it."""
+
+VAULT_WEIGHT: Final = 20
+
 LIQUIDATORS: Final = frozenset(
     {  # "HLP Liquidator" 1 to 4: exchanges.md 4e, and eth_defi.hyperliquid.constants
         "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14",
@@ -228,6 +233,17 @@ class CandleRow(Struct, gc=False):
     c: float
 
 
+class AccountHistory(Struct):
+    """What an account was worth, in USDC, oldest first."""
+
+    accountValueHistory: list[tuple[TimeMs, float]]
+
+
+class Vault(Struct):
+    vaultAddress: str
+    portfolio: list[tuple[str, AccountHistory]]
+
+
 class Coin(Struct):
     """What is known of one coin; `replayed` once the first trades after subscribing have come."""
 
@@ -242,6 +258,7 @@ _event = msgspec.json.Decoder(Event, strict=False)
 _kind = msgspec.json.Decoder(Kind)
 _candles = msgspec.json.Decoder(list[CandleRow], strict=False)
 _meta = msgspec.json.Decoder(Meta, strict=False)
+_vault = msgspec.json.Decoder(Vault, strict=False)
 
 _KNOWN = {"l2Book", "trades", "activeAssetCtx", "error", "subscriptionResponse", "pong"}
 
@@ -442,6 +459,8 @@ class Hyperliquid(Codec):
                 return self._universe(reply)
             case "candles":
                 return self._candles(rest, reply)
+            case "funds":
+                return self._funds(reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -452,6 +471,18 @@ class Hyperliquid(Codec):
         if any(candle.i != "5m" for candle in candles):
             return self._refuse(reply, "schema")
         return self._past(symbol, [(c.t, c.h, c.l, c.c) for c in candles], reply)
+
+    def _funds(self, reply: Reply) -> Out:
+        """The vault's last value of the day; it covers the venue's own contracts."""
+        vault = _vault.decode(reply.data)
+        if vault.vaultAddress.lower() != HLP:
+            return self._refuse(reply, "unknown_symbol")
+        values = dict(vault.portfolio).get("day")
+        if values is None or not values.accountValueHistory:
+            return self._refuse(reply, "schema")
+        at_ms, usd = values.accountValueHistory[-1]
+        own = [symbol for symbol in self.assets if ":" not in symbol]
+        return [*self._pool(at_ms, [("USDC", usd)], own)]
 
     def _universe(self, reply: Reply) -> Out:
         meta = _meta.decode(reply.data)
@@ -484,6 +515,10 @@ class Hyperliquid(Codec):
         return self._list(listed, reply.at)
 
     # ------------------------------------------------------------------------------ private
+
+    def _fund_requests(self) -> list[Fetch]:
+        body = msgspec.json.encode({"type": "vaultDetails", "vaultAddress": HLP})
+        return [Fetch(self.venue, "funds", "/info", body=body, weight=VAULT_WEIGHT)]
 
     def _check_limits(self, sockets: int) -> None:
         subscriptions = len(CHANNELS) * len(self.assets)

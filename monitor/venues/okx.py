@@ -290,6 +290,19 @@ class CandleRow(Struct, array_like=True, gc=False):
     confirm: str
 
 
+class FundDetail(Struct):
+    """A balance as it stood at `ts`; empty in rows that tell something else."""
+
+    ccy: str
+    ts: TimeMs
+    balance: str = ""
+
+
+class FundRow(Struct):
+    instFamily: str
+    details: list[FundDetail]
+
+
 _book = msgspec.json.Decoder(BookMessage, strict=False)
 _trades = msgspec.json.Decoder(TradeMessage, strict=False)
 _marks = msgspec.json.Decoder(MarkMessage, strict=False)
@@ -305,6 +318,7 @@ _instrument_row = msgspec.json.Decoder(InstrumentRow, strict=False)
 _past_interest_row = msgspec.json.Decoder(PastInterestRow, strict=False)
 _candle_row = msgspec.json.Decoder(CandleRow, strict=False)
 _tier_row = msgspec.json.Decoder(TierRow, strict=False)
+_fund_row = msgspec.json.Decoder(FundRow, strict=False)
 
 _CHANNEL: Final = b'{"arg":{"channel":"'
 
@@ -367,6 +381,10 @@ class Okx(Codec):
             (
                 r"/api/v5/public/position-tiers\?.*instType=(SWAP|FUTURES).*instFamily=([A-Z0-9_-]+)",
                 r"tiers:\1:\2",
+            ),
+            (
+                r"/api/v5/public/insurance-fund\?.*instType=(SWAP|FUTURES).*instFamily=([A-Z0-9_-]+)",
+                r"funds:\1:\2",
             ),
         ),
     )
@@ -642,6 +660,9 @@ class Okx(Codec):
                 return self._candles(answer.data, rest, reply)
             case "interests":
                 return self._past_interests(answer.data, rest, reply)
+            case "funds":
+                product, _, family = rest.partition(":")
+                return self._funds(answer.data, product, family, reply)
             case _:
                 return self._refuse(reply, "unknown_kind")
 
@@ -735,7 +756,39 @@ class Okx(Codec):
             rows.append((row.ts, float(row.oiCcy) if row.oiCcy else linear))
         return self._held(symbol, rows, reply)
 
+    def _funds(self, raw: list[msgspec.Raw], product: str, family: str, reply: Reply) -> Out:
+        """The newest balance of each currency; the row's ``total`` is that of the whole venue."""
+        newest: dict[str, FundDetail] = {}
+        for row in map(_fund_row.decode, raw):
+            if row.instFamily != family:
+                return self._refuse(reply, "unknown_symbol")
+            for detail in row.details:
+                before = newest.get(detail.ccy)
+                if detail.balance and (before is None or detail.ts > before.ts):
+                    newest[detail.ccy] = detail
+        if not newest:
+            return self._refuse(reply, "schema")
+        balances = [(currency, float(detail.balance)) for currency, detail in newest.items()]
+        at_ms = max(detail.ts for detail in newest.values())
+        covered = [s for s in self.assets if (_product_of(s), self._family(s)) == (product, family)]
+        return [*self._pool(at_ms, balances, covered)]
+
     # ------------------------------------------------------------------------------ private
+
+    def _family(self, symbol: str) -> str:
+        """The family of a symbol; that of its index until the list of instruments has come."""
+        return self._families.get(symbol) or _index_of(symbol)
+
+    def _fund_requests(self) -> list[Fetch]:
+        families = {(_product_of(symbol), _index_of(symbol)): None for symbol in self.assets}
+        return [
+            Fetch(
+                self.venue,
+                f"funds:{product}:{family}",
+                f"/api/v5/public/insurance-fund?instType={product}&instFamily={family}",
+            )
+            for product, family in families
+        ]
 
     def _carry(self, channel: str, subject: str, symbol: str, feed: str) -> Stream:
         """A stream of one instrument (`symbol`), or of an index or a product line ("")."""

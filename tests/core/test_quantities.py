@@ -106,9 +106,12 @@ def test_a_larger_shock_and_a_thinner_book_never_land_nearer():
 
 def test_funds_lose_nothing_where_nothing_stands_and_less_behind_more_margin():
     def lost(forced, maintenance):
-        return measures.worn_shortfall(
-            EVEN, forced, psi=1.5, maintenance=maintenance, direction="down"
+        venues = {"x": (0.75 * forced, maintenance), "y": (0.25 * forced, 1.0)}
+        total, by_venue = measures.worn_shortfalls(
+            EVEN, forced, venues, psi=1.5, maintenance=maintenance, direction="down"
         )
+        assert by_venue == {"x": pytest.approx(0.75 * total), "y": 0.0}
+        return total
 
     assert lost(0.0 * EVEN, 0.004) == 0.0
     assert lost(0.1 * EVEN, 0.004) > lost(0.1 * EVEN, 0.05) > 0.0
@@ -376,7 +379,7 @@ def tracked(lag, seconds=KEPT_S):
     prices = 100.0 * np.exp(np.cumsum(rng.normal(0, 1e-3, seconds + lag)))
     track = MarkTrack()
     for n in range(seconds):
-        track.second(START + n * NS, prices[n], prices[n + lag], n)
+        track.second(START + n * NS, prices[n], None, prices[n + lag], n)
     return track
 
 
@@ -389,9 +392,9 @@ def test_a_mark_that_stands_still_while_the_price_moves_is_stuck():
     moving, quiet, dead = MarkTrack(), MarkTrack(), MarkTrack()
     for n in range(60):
         at = START + n * NS
-        moving.second(at, 100.0 + n % 2, 100.0 + n % 2, n)
-        quiet.second(at, 100.0, 100.0, 0)
-        dead.second(at, 100.0, 100.0 + n % 2, n)
+        moving.second(at, 100.0 + n % 2, None, 100.0 + n % 2, n)
+        quiet.second(at, 100.0, None, 100.0, 0)
+        dead.second(at, 100.0, None, 100.0 + n % 2, n)
     assert [t.is_stuck() for t in (moving, quiet, dead)] == [False, False, True]
     assert dead.last(START + 60 * NS) is not None
     assert dead.last(START + 80 * NS) is None

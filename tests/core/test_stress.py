@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
 from monitor.core.cascade.impact import stop_of_flow, stop_of_requote
+from monitor.core.cascade.insurance import VenueFund, executed, runway, shortfall
 from monitor.core.cascade.stress import (
     DEPEGS,
+    Missing,
     Stress,
     VenueCurves,
     depegged,
     depegs,
-    runway,
-    shortfall,
     stress,
 )
 
@@ -48,7 +48,8 @@ def test_a_sub_critical_shock_is_amplified_by_one_over_one_minus_gain():
     assert result.liquidated_usd == pytest.approx(2 * 8 * MILLION * end * 100, rel=1e-3)
     assert result.path[0].move_ratio == pytest.approx(-0.03)
     assert result.path[0].liquidated_usd == 0.0
-    assert result.path[-1].absorbed_usd == pytest.approx(1.5 * result.liquidated_usd, rel=1e-3)
+    assert result.path[-1].forced_flow_usd == pytest.approx(1.5 * result.liquidated_usd, rel=1e-3)
+    assert (result.survival, result.psi, result.beta) == (1.0, 1.5, 1.0)
     assert survives_json(result)
 
 
@@ -104,6 +105,52 @@ def test_a_venue_of_unknown_margin_leaves_the_shortfall_unknown():
     assert result.shortfall_usd is None
 
 
+def test_the_last_round_told_is_the_landing_and_none_before_it_adds_nothing():
+    result = stress(-0.03, [venue("a"), venue("b")], survival=1.0, psi=1.5)
+    assert result.path[-1].price == result.landing_price
+    assert result.path[-1].liquidated_usd == pytest.approx(result.liquidated_usd, rel=1e-4)
+    shown = [(f"{step.price:.4f}", f"{step.liquidated_usd:.3g}") for step in result.path]
+    assert len(set(shown)) == len(shown) > 5
+
+
+def test_a_shock_that_closes_nothing_is_told_in_one_round():
+    bare = msgspec.structs.replace(venue(), fuel=np.zeros(POINTS))
+    result = stress(-0.03, [bare], survival=1.0, psi=1.5)
+    assert [step.liquidated_usd for step in result.path] == [0.0]
+
+
+# ----------------------------------------------------------------------------- mark pass-through
+
+
+def test_a_shock_of_perpetuals_alone_closes_less_until_the_mark_has_followed():
+    def closed(**asked):
+        return stress(-0.03, [venue()], survival=1.0, psi=1.0, **asked).liquidated_usd
+
+    at_once = closed(within_s=0.0, spot_share=0.0)
+    soon = closed(within_s=30.0, spot_share=0.0)
+    led_by_spot = closed(within_s=30.0, spot_share=0.9)
+    assert at_once == 0.0 < soon < led_by_spot < closed()
+    assert closed(within_s=150.0, spot_share=0.0) == closed()
+
+
+def test_an_unknown_share_of_spot_never_makes_a_shock_look_smaller():
+    plain = stress(-0.03, [venue()], survival=1.0, psi=1.0)
+    asked = stress(-0.03, [venue()], survival=1.0, psi=1.0, within_s=5.0, spot_share=None)
+    assert (asked.beta, asked.spot_share) == (1.0, None)
+    assert asked.liquidated_usd == plain.liquidated_usd
+    unasked = stress(-0.03, [venue()], survival=1.0, psi=1.0, spot_share=0.1)
+    assert unasked == plain
+
+
+@pytest.mark.parametrize("asked", [{"within_s": -1.0}, {"within_s": 1.0, "spot_share": 1.1}])
+def test_a_time_or_share_that_is_none_is_refused(asked):
+    with pytest.raises(ValueError):
+        stress(-0.03, [venue()], survival=1.0, psi=1.0, **asked)
+
+
+# -------------------------------------------------------------------------------- whatever comes
+
+
 @pytest.mark.parametrize("shock", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_shock_that_is_none_is_refused(shock):
     with pytest.raises(ValueError):
@@ -142,18 +189,18 @@ def test_whatever_the_curves_a_stress_answers_in_finite_numbers(rows, shock, sur
 
 def test_closes_that_execute_within_their_margin_cost_the_fund_nothing():
     depth, fuel = 20 * MILLION * PERCENT, MILLION * PERCENT
-    args = {"flow_usd": 0.0, "survival": 1.0, "psi": 1.0, "direction": "down"}
-    assert shortfall(depth, fuel, 0.1, maintenance=0.005, **args) == 0.0
+    fills = executed(depth, fuel, 0.1, flow_usd=0.0, survival=1.0, psi=1.0)
+    assert shortfall(fuel, fills, 0.1, maintenance=0.005, direction="down") == 0.0
 
 
 def test_a_lump_that_slips_past_its_margin_costs_the_excess():
     depth = 20 * MILLION * PERCENT
     fuel = np.where(DISTANCES >= 0.01, 100 * MILLION, 0.0)
     stop = float(stop_of_flow(depth, fuel, np.array([21 * MILLION]), survival=1.0, psi=1.0)[0])
-    loss = shortfall(
-        depth, fuel, stop, flow_usd=20 * MILLION, maintenance=0.005, survival=1.0, psi=1.0,
-        direction="up",
-    )  # fmt: skip
+    fills = executed(depth, fuel, stop, flow_usd=20 * MILLION, survival=1.0, psi=1.0)
+    loss = shortfall(fuel, fills, stop, maintenance=0.005, direction="up")
+    part = shortfall(0.25 * fuel, fills, stop, maintenance=0.005, direction="up")
+    assert part == pytest.approx(0.25 * loss)
     # From 1 % to 6 %: its closes execute 2.5 % beyond the trigger on average.
     expected = 100 * MILLION * (np.exp(0.025) - 1 - 0.005)
     assert loss == pytest.approx(expected, rel=0.02)
@@ -167,13 +214,43 @@ def test_thinner_books_cost_the_fund_more(survival):
 
 
 def test_runway_is_unknown_without_the_fund_and_adl_threatens_below_one():
-    assert runway(None, 5.0).ratio is None
-    assert runway(None, 5.0).adl_risk is None
-    assert runway(10.0, None).adl_risk is None
-    assert runway(10.0, 20.0).ratio == 0.5
-    assert runway(10.0, 20.0).adl_risk
-    assert not runway(10.0, 5.0).adl_risk
-    assert (runway(10.0, 0.0).ratio, runway(None, 0.0).adl_risk) == (None, False)
+    ten = VenueFund(10.0, [])
+    assert runway("v", None, 5.0).ratio is None
+    assert runway("v", None, 5.0).adl_risk is None
+    assert runway("v", ten, None).adl_risk is None
+    assert runway("v", ten, 20.0).ratio == 0.5
+    assert runway("v", ten, 20.0).adl_risk
+    assert not runway("v", ten, 5.0).adl_risk
+    assert (runway("v", ten, 0.0).ratio, runway("v", None, 0.0).adl_risk) == (None, False)
+    overdrawn = runway("v", VenueFund(-3.0, ["BNB"]), 5.0)
+    assert (overdrawn.fund_usd, overdrawn.ratio, overdrawn.adl_risk) == (-3.0, 0.0, True)
+    assert overdrawn.unvalued == ["BNB"]
+    assert runway("v", ten, 5.0, at_least=True).adl_risk is None
+    assert runway("v", ten, 0.0, at_least=True).adl_risk is None
+    assert runway("v", ten, 20.0, at_least=True).adl_risk
+
+
+def test_a_fund_pays_for_all_instruments_of_its_venue():
+    venues = [venue("x:one", fuel=3), venue("x:two", fuel=3), venue("y:one", fuel=3)]
+    result = stress(
+        -0.03, venues, survival=0.2, psi=1.0, funds={"x": VenueFund(1e12, [])}
+    )  # fmt: skip
+    lost = {v.name: v.shortfall_usd for v in result.venues}
+    assert [f.name for f in result.funds] == ["x", "y"]
+    assert result.funds[0].shortfall_usd == pytest.approx(lost["x:one"] + lost["x:two"])
+    assert result.funds[0].adl_risk is False
+    assert (result.funds[1].fund_usd, result.funds[1].adl_risk) == (None, None)
+    assert survives_json(result)
+
+
+def test_a_fund_with_an_instrument_left_out_is_not_said_to_last():
+    blind = msgspec.structs.replace(venue("x:two"), fuel=None)
+    result = stress(
+        -0.03, [venue("x:one"), blind], survival=0.2, psi=1.0, funds={"x": VenueFund(1e12, [])}
+    )
+    assert result.missing == [Missing("x:two", ["fuel"])]
+    [fund] = result.funds
+    assert (fund.shortfall_usd, fund.ratio, fund.adl_risk) == (None, None, None)
 
 
 # --------------------------------------------------------------------------------- collateral

@@ -84,12 +84,16 @@ async def test_what_does_not_exist_is_not_found_and_says_what_does(daemon, path)
 @pytest.mark.parametrize(
     "path",
     ["assets/BTC/stress", "assets/BTC/stress?shock=", "assets/BTC/stress?shock=nan",
-     "assets/BTC/stress?shock=0", "assets/BTC/stress?shock=-0.31", "assets/BTC/stress?shock=1e999",
+     "assets/BTC/stress?shock=0", "assets/BTC/stress?shock=0.1&within_s=-1",
+     "assets/BTC/stress?shock=0.1&within_s=1&spot_share=1.1",
+     "assets/BTC/stress?shock=0.1&spot_share=0.5",
+     "assets/BTC/stress?shock=-0.31", "assets/BTC/stress?shock=1e999",
      "assets/BTC/heatmap/log?minutes=0", "assets/BTC/heatmap/log?minutes=1441",
      "assets/BTC/liquidations?minutes=x", "alerts?limit=0", "alerts?limit=1.5", "alerts?limit=501"],
 )  # fmt: skip
 async def test_a_question_without_sense_is_refused_and_names_the_parameter(daemon, path):
-    name = "limit" if "alerts" in path else "minutes" if "minutes" in path else "shock"
+    names = ("limit", "minutes", "spot_share", "within_s")
+    name = next((name for name in names if f"{name}=" in path), "shock")
     async with served(daemon) as (session, server):
         status, body = await got(session, f"/api/v1/{path}")
         assert status == 400
@@ -147,7 +151,19 @@ async def test_a_what_if_is_the_solvers_own_answer(daemon):
     assert status == 200
     own = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
     assert msgspec.convert(body["stress"], Stress) == own
+    assert body["solved_on"] == "curves"
     assert own.landing_ratio is None or own.landing_ratio <= -0.03
+
+
+async def test_a_what_if_soon_after_a_shock_of_perpetuals_alone_closes_less(daemon):
+    found = {}
+    async with served(daemon) as (session, _):
+        for query in ("", "&within_s=30", "&within_s=30&spot_share=0", "&within_s=0&spot_share=0"):
+            _, body = await got(session, f"/api/v1/assets/BTC/stress?shock=-0.03{query}")
+            found[query] = (body["stress"]["beta"], body["stress"]["liquidated_usd"])
+    assert [beta for beta, _ in found.values()] == [1.0, 1.0, pytest.approx(0.2), 0.0]
+    usd = [usd for _, usd in found.values()]
+    assert usd[0] == usd[1] > usd[2] > usd[3] == 0.0
 
 
 async def test_a_what_if_without_any_input_is_unknown_and_not_calm():

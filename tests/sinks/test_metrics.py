@@ -17,6 +17,7 @@ from monitor.events import (
     Frame,
     Funding,
     Gap,
+    InsuranceFund,
     Liquidation,
     Listed,
     MarkPrice,
@@ -217,6 +218,9 @@ def full():
         for second in range(3601):
             state.volatility.sample(market.at + (second - 3601) * NS, 100.0 + second % 2, "mark")
     market.speak().pass_time(0)
+    for venue in FOUR:
+        covered = tuple(n for n in market.engine.instruments if n.startswith(f"{venue}:"))
+        market.tell(InsuranceFund(venue, market.at, {"USDT": 1e9}, covered))
     market.engine._neighbours.radius = {"down": 0.4, "up": 0.3}
     for name, asset in market.engine.assets.items():
         market.latest.put(Message("risk", name, 99, market.at, risk()))

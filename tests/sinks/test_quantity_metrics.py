@@ -3,7 +3,13 @@
 import pytest
 
 from monitor.core.quantities.measures import SURVIVALS
-from monitor.events import DirectionQuantities, Message, Quantities, StressPoint
+from monitor.events import (
+    DirectionQuantities,
+    InsuranceFund,
+    Message,
+    Quantities,
+    StressPoint,
+)
 from tests.builders import direction_quantities, direction_risk, risk
 from tests.sinks.test_metrics import Market
 
@@ -59,3 +65,29 @@ def test_slippage_at_risk_is_the_worst_of_three_assets_and_unknown_of_two():
     assert read("slippage_ratio", asset="ETH", direction="down", notional="10000000") is None
     read = published(None, slips[:2], assets=("BTC", "ETH"))
     assert read("slippage_at_risk_ratio", direction="down", alpha="0.9") is None
+
+
+def test_a_fund_is_set_against_what_all_assets_lose_together_in_the_worse_direction():
+    market = Market(venues=("binance", "okx"), assets=("BTC", "ETH"))
+    for venue in ("binance", "okx"):
+        covered = tuple(n for n in market.engine.instruments if n.startswith(f"{venue}:"))
+        market.tell(InsuranceFund(venue, market.at, {"USDT": 30e6, "XYZ": 1.0}, covered))
+    lost = {"down": {"binance": 10e6}, "up": {"binance": 1e6}}
+    directions = [
+        direction_risk(d, quantities=DirectionQuantities(venue_shortfall_usd=usd))
+        for d, usd in lost.items()
+    ]
+    for asset in ("BTC", "ETH"):
+        data = risk(quantities=Quantities(), directions=directions)
+        market.latest.put(Message("risk", asset, 1, market.at, data))
+    read = market.read()
+    assert read("insurance_fund_usd", venue="binance") == 30e6
+    assert read("insurance_runway_ratio", venue="binance") == pytest.approx(1.5)
+    assert read("insurance_fund_usd", venue="okx") == 30e6
+    assert read("insurance_runway_ratio", venue="okx") is None, "what it would lose is not known"
+
+
+def test_a_fund_nobody_told_of_is_absent():
+    read = published(Quantities(), direction_quantities())
+    assert read("insurance_fund_usd", venue="binance") is None
+    assert read("insurance_runway_ratio", venue="binance") is None

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
-from monitor.core.cascade.loop import checked, loads, marked
+from monitor.core.cascade.loop import checked, load_of, marked
 
 IMPACT_FACTOR: Final = 1.15
 """Y of the square-root law, published between 1 and 1.3 (model.md A8)."""
@@ -53,7 +53,7 @@ def stop_of_flow(
 
     The least u with ``W D(u) = usd + psi s L(beta u)`` that is reached from 0 (model.md A8).
     """
-    load = float(loads(np.array([survival]), np.array([scale]), psi)[0])
+    load = load_of(survival, scale, psi)
     surplus = checked(depth, "depth") - load * marked(checked(fuel, "fuel"), beta)
     amounts = usd / survival
     at = np.maximum.accumulate(surplus).searchsorted(amounts)
@@ -78,17 +78,17 @@ def stop_of_requote(
 
     The least u from the move on with ``W D(u - move) = psi s L(beta u)`` (model.md A8).
     """
-    load = float(loads(np.array([survival]), np.array([scale]), psi)[0])
+    load = load_of(survival, scale, psi)
     pushed = load * marked(checked(fuel, "fuel"), beta)
     reached = moves[:, None] + DISTANCES
     surplus = checked(depth, "depth") - np.interp(reached, DISTANCES, pushed)
     surplus[reached > _GRID_END + 1e-9] = -1.0
-    at = (surplus >= 0.0).argmax(axis=1)
-    rows = np.arange(moves.size)
-    low, high = surplus[rows, at - 1], surplus[rows, at]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        walked = np.where(at > 0, STEP * (at - high / (high - low)), 0.0)
-    return np.where(high >= 0.0, moves + walked, np.nan)
+    stops = np.full(moves.size, np.nan)
+    for n, (row, at) in enumerate(zip(surplus, (surplus >= 0.0).argmax(axis=1), strict=True)):
+        low, high = float(row[at - 1]), float(row[at])
+        if high >= 0.0:
+            stops[n] = moves[n] + (STEP * (int(at) - high / (high - low)) if at > 0 else 0.0)
+    return stops
 
 
 def amplification(stops: Floats, alone: Floats) -> Floats:

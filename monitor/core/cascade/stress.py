@@ -1,11 +1,11 @@
 """What-if: the path of one shock through the venues of an asset, and who would have to pay for it.
 
-Also the questions of the same kind: what an insurance fund would lose, how long it lasts, and what
-a fall of the collateral's own price does to liquidation distances (model.md A13.4, A13.5).
+Also the question of the same kind what a fall of the collateral's own price does to liquidation
+distances (model.md A13.5).
 """
 
 from collections.abc import Mapping, Sequence
-from math import exp, isfinite
+from math import exp, isfinite, log
 from statistics import median
 from typing import Final
 
@@ -14,12 +14,17 @@ from msgspec import Struct
 
 from monitor.core.cascade.coupling import ALPHA, Coupled, Pressure, couple
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
-from monitor.core.cascade.impact import inverse
+from monitor.core.cascade.impact import inverse, mark_pass_through
+from monitor.core.cascade.insurance import Runway, VenueFund, loss, runway, within_grid
 from monitor.core.cascade.loop import as_distance, as_ratio, checked, marked, solve
 from monitor.events import Direction, Side
 
 DEPEGS: Final = (0.005, 0.02, 0.10, 0.35)
 """Deviations of a collateral for which the map is shown again (model.md A13.5)."""
+
+SETTLED: Final = 1e-5
+"""Last rounds that together move the asset less than this log distance, 0.1 bp, and close less
+than a thousandth more, are not told."""
 
 _GRID_END: Final = float(DISTANCES[-1])
 _WEIGHED: Final = round(0.01 / STEP)
@@ -30,7 +35,8 @@ class VenueCurves(Struct, frozen=True):
     """What is known of one venue in the direction of the shock; None for what is not.
 
     `depth` and `fuel` are bids and longs for a fall, asks and shorts for a rise. `maintenance` is
-    the maintenance margin as a share of notional at which positions there are closed.
+    the maintenance margin as a share of notional at which positions there are closed. `name` is
+    the venue's or ``venue:symbol``.
     """
 
     name: str
@@ -47,13 +53,14 @@ class Step(Struct, frozen=True, gc=False):
         move_ratio: signed, relative to the mark, venues weighed by their depth within 1 %.
         price: the same as a price.
         liquidated_usd: closed by force so far.
-        absorbed_usd: what the books have taken so far, forced closes and what follows them.
+        forced_flow_usd: what the books have to take for it so far: psi times that. Some of it is
+            sold by others who follow, some is matched by what is quoted anew.
     """
 
     move_ratio: float
     price: float
     liquidated_usd: float
-    absorbed_usd: float
+    forced_flow_usd: float
 
 
 class VenueStress(Struct, frozen=True, gc=False):
@@ -61,7 +68,8 @@ class VenueStress(Struct, frozen=True, gc=False):
 
     `landing_price` and `landing_ratio` (signed) are None where the price leaves the grid or the
     venue's book within it is used up (`beyond`); the amounts are lower bounds then.
-    `shortfall_usd` is None while the maintenance margin is unknown.
+    `forced_flow_usd` is psi times what is liquidated, of which arbitrage takes a share to the other
+    books. `shortfall_usd` is None while the maintenance margin is unknown.
     """
 
     name: str
@@ -69,7 +77,7 @@ class VenueStress(Struct, frozen=True, gc=False):
     landing_price: float | None
     landing_ratio: float | None
     liquidated_usd: float
-    absorbed_usd: float
+    forced_flow_usd: float
     shortfall_usd: float | None
     beyond: bool
 
@@ -94,8 +102,16 @@ class Stress(Struct, frozen=True):
         liquidated_usd: closed by force on all venues; None if no venue is known.
         shortfall_usd: what insurance funds lose; None if unknown for a venue.
         beyond: some venue's price leaves the grid: what is said is a lower bound.
-        path: round by round, the shock alone first, no farther than the grid reaches.
+        path: round by round, the shock alone first, no farther than the grid reaches; without
+            the last rounds where they add nothing.
+        funds: who would have to pay for it, by venue.
         missing: venues left out, which are not counted as 0.
+        survival: share of displayed depth that survives.
+        psi: forced flow per forced dollar.
+        beta: share of the move that the mark has taken over, which closes positions.
+        within_s: how soon after the shock; None: late enough for the mark to have followed.
+        spot_share: share of the shock that spot makes as well; None where it does not matter or is
+            not known, and all of it is taken to be.
     """
 
     shock_ratio: float
@@ -109,7 +125,13 @@ class Stress(Struct, frozen=True):
     beyond: bool
     path: list[Step]
     venues: list[VenueStress]
+    funds: list[Runway]
     missing: list[Missing]
+    survival: float
+    psi: float
+    beta: float
+    within_s: float | None
+    spot_share: float | None
 
 
 def stress(
@@ -119,8 +141,10 @@ def stress(
     survival: float,
     psi: float,
     scale: float = 1.0,
-    beta: float = 1.0,
+    within_s: float | None = None,
+    spot_share: float | None = None,
     alphas: Mapping[str, float] | None = None,
+    funds: Mapping[str, VenueFund] | None = None,
 ) -> Stress:
     """How a move of all books by `shock`, a signed ratio, goes on; positive squeezes shorts.
 
@@ -130,16 +154,26 @@ def stress(
         survival: share of displayed depth that survives.
         psi: forced flow per forced dollar.
         scale: factor on the map.
-        beta: mark pass-through.
-        alphas: share of a displacement that is arbitraged away, by venue; `ALPHA` elsewhere.
+        within_s: how soon after the shock its end is asked for; None: when the mark has followed
+            the price entirely, which takes two and a half minutes.
+        spot_share: share of the shock that spot makes as well, which is in the mark at once. Only
+            asked with `within_s`; unknown counts as all of it.
+        alphas: share of a displacement that is arbitraged away, by name; `ALPHA` elsewhere.
+        funds: insurance funds by venue.
 
     Raises:
-        ValueError: no shock, a fall by everything, or curves that are none.
+        ValueError: no shock, a fall by everything, a time or share that is none, or curves that are
+            none.
     """
     if abs(shock) < _SMALLEST:
         raise ValueError(f"a shock of {shock} is none")
     direction: Direction = "down" if shock < 0.0 else "up"
     start = as_distance(abs(shock), direction)
+    beta = 1.0
+    if within_s is None:
+        spot_share = None
+    else:
+        beta = mark_pass_through(within_s, 1.0 if spot_share is None else spot_share)
     known: list[tuple[VenueCurves, float, Pressure]] = []
     missing = []
     for v in venues:
@@ -161,12 +195,13 @@ def stress(
     if not known:
         return Stress(
             shock, side, None, None, None, None, None, None, beyond=False, path=[], venues=[],
-            missing=missing,
+            funds=[], missing=missing, survival=survival, psi=psi, beta=beta, within_s=within_s,
+            spot_share=spot_share,
         )  # fmt: skip
     pressures = [p for _, _, p in known]
     end = couple(pressures, psi=psi, scale=scale)
     lost = [
-        _shortfall(i, pressures, end, v.maintenance, psi=psi, scale=scale, direction=direction)
+        _lost(i, pressures, end, v.maintenance, psi=psi, scale=scale, direction=direction)
         for i, (v, _, _) in enumerate(known)
     ]
     rows = [
@@ -189,8 +224,32 @@ def stress(
         beyond=beyond,
         path=path,
         venues=rows,
+        funds=_runways(rows, missing, funds or {}),
         missing=missing,
+        survival=survival,
+        psi=psi,
+        beta=beta,
+        within_s=within_s,
+        spot_share=spot_share,
     )
+
+
+def _runways(
+    rows: Sequence[VenueStress], missing: Sequence[Missing], funds: Mapping[str, VenueFund]
+) -> list[Runway]:
+    """Each venue's fund against what all its instruments lose; unknown if that is of one."""
+    lost: dict[str, float | None] = {}
+    for row in rows:
+        venue = row.name.partition(":")[0]
+        before, more = lost.get(venue, 0.0), row.shortfall_usd
+        lost[venue] = None if before is None or more is None else before + more
+    for left_out in missing:
+        lost[left_out.name.partition(":")[0]] = None
+    beyond = {row.name.partition(":")[0] for row in rows if row.beyond}
+    return [
+        runway(venue, funds.get(venue), usd, at_least=venue in beyond)
+        for venue, usd in lost.items()
+    ]
 
 
 def _venue(
@@ -203,7 +262,7 @@ def _venue(
         landing_price=None if beyond else mark * exp(sign * end.moves[i]),
         landing_ratio=None if beyond else _ratio(sign * as_ratio(end.moves[i], direction)),
         liquidated_usd=_usd(end.liquidated_usd[i]),
-        absorbed_usd=_usd(end.absorbed_usd[i]),
+        forced_flow_usd=_usd(end.absorbed_usd[i]),
         shortfall_usd=None if lost is None else _usd(lost),
         beyond=beyond,
     )
@@ -230,7 +289,18 @@ def _path(
         ratio = _ratio(sign * as_ratio(distance, direction))
         price = mark * exp(sign * distance)
         steps.append(Step(ratio, price, _usd(freed), _usd(psi * freed)))
-    return steps
+    last = len(steps) - 1
+    told = next(
+        i
+        for i, step in enumerate(steps)
+        if i == last
+        or (
+            abs(log(steps[last].price / step.price)) < SETTLED
+            and steps[last].liquidated_usd - step.liquidated_usd
+            <= 1e-3 * steps[last].liquidated_usd
+        )
+    )
+    return [*steps[:told], steps[last]]
 
 
 def _mean(pressures: list[Pressure], moves: list[float]) -> float:
@@ -241,7 +311,7 @@ def _mean(pressures: list[Pressure], moves: list[float]) -> float:
     return total / sum(weights)
 
 
-def _shortfall(
+def _lost(
     i: int,
     pressures: list[Pressure],
     end: Coupled,
@@ -264,76 +334,8 @@ def _shortfall(
         freed / until * total if until > 0.0 else np.zeros(POINTS),
     )
     local = inverse(p.depth, psi * freed / p.survival)
-    pushed = p.alpha * _finite(shared) + (1.0 - p.alpha) * _finite(local)
-    return _loss(freed, p.requote + pushed, maintenance, direction)
-
-
-def _finite(distances: Floats) -> Floats:
-    return np.nan_to_num(distances, nan=_GRID_END)
-
-
-def _loss(freed: Floats, executed: Floats, maintenance: float, direction: Direction) -> float:
-    """Sum of what each bin's closes lose beyond their margin.
-
-    Bin k holds ``freed[k] - freed[k-1]``, is set off on average in its middle and executed where
-    `executed` says, no better than there.
-    """
-    mass = np.diff(freed)
-    slip = np.maximum(0.5 * (executed[1:] + executed[:-1]) - (DISTANCES[1:] - 0.5 * STEP), 0.0)
-    ratio = -np.expm1(-slip) if direction == "down" else np.expm1(slip)
-    return float((mass * np.maximum(ratio - maintenance, 0.0)).sum())
-
-
-# ----------------------------------------------------------------------------- insurance fund
-
-
-class Runway(Struct, frozen=True):
-    """How long an insurance fund lasts (model.md A13.4); None for what is not known.
-
-    Attributes:
-        ratio: fund over expected shortfall; None also when no shortfall is expected.
-        adl_risk: it does not last, so winners would be closed as well.
-    """
-
-    fund_usd: float | None
-    shortfall_usd: float | None
-    ratio: float | None
-    adl_risk: bool | None
-
-
-def runway(fund_usd: float | None, shortfall_usd: float | None) -> Runway:
-    """The runway of a fund against a shortfall, best that under the worst surviving depth."""
-    if shortfall_usd is not None and shortfall_usd <= 0.0:
-        return Runway(fund_usd, shortfall_usd, None, adl_risk=False)
-    if fund_usd is None or shortfall_usd is None:
-        return Runway(fund_usd, shortfall_usd, None, None)
-    ratio = fund_usd / shortfall_usd
-    return Runway(fund_usd, shortfall_usd, ratio, adl_risk=ratio < 1.0)
-
-
-def shortfall(
-    depth: Floats,
-    fuel: Floats,
-    stop: float,
-    *,
-    flow_usd: float,
-    maintenance: float,
-    survival: float,
-    psi: float,
-    scale: float = 1.0,
-    beta: float = 1.0,
-    direction: Direction,
-) -> float:
-    """Expected loss of an insurance fund when a sale of `flow_usd` ends at `stop` (A13.4), in USD.
-
-    ``sum H[k] max(0, slip(k) - m)``: closes set off at u_k execute where the book has absorbed the
-    sale and all closes nearer than they; `maintenance` is what they can lose. Where the book ends,
-    the end of the grid is taken, so that the result is a lower bound.
-    """
-    freed = scale * marked(checked(fuel, "fuel"), beta)
-    freed = np.minimum(freed, np.interp(stop, DISTANCES, freed))
-    executed = _finite(inverse(checked(depth, "depth"), (flow_usd + psi * freed) / survival))
-    return _loss(freed, executed, maintenance, direction)
+    pushed = p.alpha * within_grid(shared) + (1.0 - p.alpha) * within_grid(local)
+    return loss(freed, p.requote + pushed, maintenance, direction)
 
 
 # ----------------------------------------------------------------------------------- collateral

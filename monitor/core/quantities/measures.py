@@ -4,7 +4,7 @@ Functions of what they are given, which remember nothing; None says that it cann
 are those of `monitor.core.cascade.curves`, distances logarithmic, money USD.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, isnan, log, sqrt
 from statistics import median
 from typing import Final
@@ -13,11 +13,11 @@ import numpy as np
 
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
 from monitor.core.cascade.impact import stop_of_flow
+from monitor.core.cascade.insurance import executed, shortfall
 from monitor.core.cascade.loop import as_distance, as_ratio
-from monitor.core.cascade.stress import shortfall
 from monitor.core.forecast.passage import first_passage
 from monitor.core.forecast.volatility import Forecast
-from monitor.core.heatmap.pooling import BUCKET, BUCKETS, Estimate
+from monitor.core.heatmap.pooling import Estimate, fuel_between
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
 from monitor.events import Direction, StressPoint
 
@@ -144,26 +144,30 @@ def withdrawal(pairs: Sequence[tuple[float, float]]) -> float | None:
     return (beside - at) / (beside + at) if beside + at > 0.0 else None
 
 
-def worn_shortfall(
-    depth: Floats, fuel: Floats, *, psi: float, maintenance: float, direction: Direction
-) -> float:
-    """What insurance funds would lose after a sale into a worn book (model.md A13.4).
+def worn_shortfalls(
+    depth: Floats,
+    fuel: Floats,
+    venues: Mapping[str, tuple[Floats, float]],
+    *,
+    psi: float,
+    maintenance: float,
+    direction: Direction,
+) -> tuple[float, dict[str, float]]:
+    """What insurance funds would lose after a sale into a worn book, and each venue's (A13.4).
 
-    The sale would move the book by `SHORTFALL_SHOCK` while `SHORTFALL_SURVIVAL` of it is left.
+    The sale would move the book by `SHORTFALL_SHOCK` while `SHORTFALL_SURVIVAL` of it is left. All
+    books are taken as one. `venues` have their part of the fuel and their own maintenance margin;
+    `maintenance` is that of all together.
     """
     usd = SHORTFALL_SURVIVAL * within(depth, as_distance(SHORTFALL_SHOCK, direction))
     stops = stop_of_flow(depth, fuel, np.array([usd]), survival=SHORTFALL_SURVIVAL, psi=psi)
-    stop = float(stops[0])
-    return shortfall(
-        depth,
-        fuel,
-        _END if isnan(stop) else stop,
-        flow_usd=usd,
-        maintenance=maintenance,
-        survival=SHORTFALL_SURVIVAL,
-        psi=psi,
-        direction=direction,
-    )
+    stop = _END if isnan(float(stops[0])) else float(stops[0])
+    fills = executed(depth, fuel, stop, flow_usd=usd, survival=SHORTFALL_SURVIVAL, psi=psi)
+    found = {
+        venue: shortfall(part, fills, stop, maintenance=rate, direction=direction)
+        for venue, (part, rate) in venues.items()
+    }
+    return shortfall(fuel, fills, stop, maintenance=maintenance, direction=direction), found
 
 
 def tail_ratio(distance: float, volatility: Forecast) -> float | None:
@@ -197,14 +201,7 @@ def passed_over(estimate: Estimate, last: float, direction: Direction) -> float:
     here, there = log(estimate.mark), log(last)
     if (there < here) != (direction == "down"):
         return 0.0
-    low, high = (
-        min(max((x / STEP - estimate.first) / BUCKET, 0.0), float(BUCKETS))
-        for x in sorted((here, there))
-    )
-    usd = estimate.usd[0 if direction == "down" else 1]
-    i, j = min(int(low), BUCKETS - 1), min(int(high), BUCKETS - 1)
-    whole = float(usd[i:j].sum())
-    return max(0.0, whole + float(usd[j]) * (high - j) - float(usd[i]) * (low - i))
+    return fuel_between(estimate, direction, min(here, there), max(here, there))
 
 
 # ---------------------------------------------------------------------------------------- prices

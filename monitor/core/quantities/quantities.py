@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import Final
 
+import numpy as np
 from msgspec import Struct
 
 from monitor.core.cascade.curves import Floats
@@ -19,11 +20,13 @@ from monitor.core.cascade.stress import DEPEGS
 from monitor.core.conditions import DIRECTIONS, SIDE_OF, SIGN, Conditions
 from monitor.core.depth.supply import Curve
 from monitor.core.heatmap.pooling import Estimate
+from monitor.core.heatmap.pooling import fuel as fuel_of
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
 from monitor.core.quantities.aftermath import Backlog, Efficiency, Reversion, Slicing
 from monitor.core.quantities.approach import Approach
 from monitor.core.quantities.commonality import Commonality, Neighbourhood, variation
-from monitor.core.quantities.marks import MarkTrack
+from monitor.core.quantities.funds import by_venue, runways
+from monitor.core.quantities.marks import TRADED_NS, MarkTrack, spot_share
 from monitor.core.quantities.measures import (
     NEAR,
     around_cluster,
@@ -38,7 +41,7 @@ from monitor.core.quantities.measures import (
     tail_ratio,
     withdrawal,
     within,
-    worn_shortfall,
+    worn_shortfalls,
 )
 from monitor.core.quantities.regime import Regime
 from monitor.core.quantities.standing import Standing, deleveraged, fees, maintenance
@@ -131,7 +134,8 @@ class Quantifier:
         for state in self._instruments:
             track = self._marks.setdefault(state.spec.name, MarkTrack())
             mark = state.mark if _is_fresh(state, at) else None
-            track.second(at, mark, state.last_price, state.trades)
+            index = state.index if at - state.index_at <= TRADED_NS else None
+            track.second(at, mark, index, state.last_price, state.trades)
         self._slicing.second(at)
         self._efficiency.second(at)
         price = self._conditions.price()
@@ -196,6 +200,7 @@ class Quantifier:
             venue_price_gap_ratio=price_gap([(s.mark or 0.0) / s.spec.multiplier for s in fresh]),
             mark_index_gap_ratio=max(gaps, default=None),
             mark_lag_seconds=max(lags, default=None),
+            spot_share_ratio=spot_share(track.moved(at) for track in self._marks.values()),
             jump_intensity_per_hour=None if known is None else 2.0 * 3600.0 * known.jump_rate,
             downside_share_ratio=None if known is None else known.downside,
             # The side that pays downwards are the longs: their z is that of the rate itself.
@@ -213,6 +218,9 @@ class Quantifier:
             regime_turbulent_ratio=self._regime.turbulent if known is not None else None,
             maintenance_margin_ratio=maintenance(self._instruments),
             liquidation_fee_ratio=fees(self._instruments),
+            insurance_fund_usd={
+                venue: fund.usd for venue, fund in by_venue(self._instruments, at).items()
+            },
             risk_limit_changes=self.risk_limit_changes,
             adl_events=deleveraged(self._instruments),
         )
@@ -234,7 +242,7 @@ class Quantifier:
             self._near[d] = here <= APPROACH_NEAR
         else:
             self._near.pop(d, None)
-        rates = maintenance(self._instruments).values()
+        worn, by_fund = self._shortfalls(d, depth, estimates, now)
         side = SIDE_OF[d]
         gaps = [s.liquidity.gap(side) for s in self._instruments]
         known = [gap for gap in gaps if gap is not None]
@@ -267,9 +275,9 @@ class Quantifier:
             tail_ratio=None
             if now.critical is None or volatility is None
             else tail_ratio(as_distance(now.critical, d), volatility),
-            insurance_shortfall_usd=None
-            if depth is None or fuel is None or not rates
-            else worn_shortfall(depth, fuel, psi=now.psi, maintenance=min(rates), direction=d),
+            insurance_shortfall_usd=worn,
+            venue_shortfall_usd=by_fund,
+            insurance_runway_ratio=runways(by_venue(self._instruments, at), by_fund),
             post_sweep_reversion_ratio=self._reversion[d].ratio,
             liquidity_withdrawal_ratio=self._withdrawal(at, d, fuel),
             cluster_approach_ratio=self._approach[d].ratio,
@@ -280,6 +288,32 @@ class Quantifier:
             else {f"{x:g}": within(fuel, x / geared) for x in DEPEGS},
             contagion_export_ratio=neighbours.exports.get(d),
             contagion_import_ratio=neighbours.imports.get(d),
+        )
+
+    def _shortfalls(
+        self, d: Direction, depth: Floats | None, estimates: Mapping[str, Estimate], now: Present
+    ) -> tuple[float | None, dict[str, float]]:
+        """What funds would lose after a sale into a worn book, and each venue's part of it.
+
+        A venue without margin tiers, or of which an instrument has no map, is left out.
+        """
+        rates = maintenance(self._instruments)
+        if depth is None or now.fuel is None or not rates:
+            return None, {}
+        parts: dict[str, list[Floats]] = {venue: [] for venue in rates}
+        for state in self._instruments:
+            estimate = estimates.get(state.spec.name)
+            if estimate is None:
+                parts.pop(state.spec.venue, None)
+            elif state.spec.venue in parts:
+                parts[state.spec.venue].append(fuel_of(estimate, d))
+        return worn_shortfalls(
+            depth,
+            now.fuel,
+            {venue: (np.array(found).sum(axis=0), rates[venue]) for venue, found in parts.items()},
+            psi=now.psi,
+            maintenance=min(rates.values()),
+            direction=d,
         )
 
     # ------------------------------------------------------------------------------- flows

@@ -411,6 +411,10 @@ class Wire(ABC):
     def http(self, request: Request) -> Answer:
         """The answer to an HTTP request."""
 
+    def fund_usd(self) -> float:
+        """The venue's insurance fund at mark; below 0 once it has paid more than it had."""
+        return self.market.ticker(self.venue, self.assets[0]).fund_usd
+
     def publish(self, step: Step) -> list[Message]:
         """What the step makes of the topics that have subscribers; nothing while silent.
 

@@ -62,6 +62,7 @@ class Rest:
             "klines": self._klines,
             "aggTrades": self._trades,
             "trades": self._trades,
+            "insuranceBalance": self._insurance,
             "leverageBracket": self._signed,
         }
 
@@ -179,6 +180,20 @@ class Rest:
             "nextFundingTime": mark["T"],
             "time": mark["E"],
         }
+
+    def _insurance(self, query: dict[str, str]) -> Row | list[Row]:
+        """One pool for all symbols; a list of pools where none is named."""
+        wire = self._wire
+        fund = {
+            "asset": "USDT",
+            "marginBalance": f"{wire.fund_usd():.8f}",
+            "updateTime": wire.time_ms(),
+        }
+        group = {"symbols": sorted(wire.symbols), "assets": [fund]}
+        if not query.get("symbol"):
+            return [group]
+        self._asset(query)
+        return group
 
     def _day(self, asset: str, symbol: str) -> Row:
         d = self._wire.day(asset, symbol)

@@ -37,6 +37,7 @@ class Rest:
             "recent-trade": self._trades,
             "kline": self._klines,
             "open-interest": self._open_interest,
+            "insurance": self._insurance,
         }
 
     def answer(self, request: Request) -> Answer:
@@ -154,6 +155,14 @@ class Rest:
         symbols = self._wire.symbols
         rows = [{"symbol": s, **self._wire.fields(symbols[s])} for s in self._symbols(query)]
         return {"category": query["category"], "list": rows}
+
+    def _insurance(self, query: dict[str, str]) -> Row:
+        """One shared pool of USDT."""
+        wire = self._wire
+        usd = f"{wire.fund_usd():.8f}"
+        pool = {"coin": "USDT", "symbols": ",".join(wire.symbols), "balance": usd, "value": usd}
+        listed = [pool] if query.get("coin", "USDT") == "USDT" else []
+        return {"updatedTime": str(wire.time_ms()), "list": listed}
 
     def _book(self, query: dict[str, str]) -> Row:
         """`u` is that of the 1000-level stream while somebody follows it."""

@@ -34,6 +34,7 @@ from monitor.sim.wire.candles import PERIOD_MS
 GREETING: Final = b"Websocket connection established."
 VAULT: Final = "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14"
 """HLP Liquidator (4e)."""
+HLP: Final = "0xdfc24b077bc1425ad1dea75bcb6f8158e10df303"
 
 BOOK_LEVELS, DEEP_LEVELS = 20, 10_000
 BOOK_MS, CONTEXT_MS, MIDS_MS = 500, 1_000, 1_000
@@ -267,12 +268,26 @@ class Hyperliquid(Wire):
                 if not _is_aggregation(figures, mantissa):
                     return None
                 return self.book(str(coin), figures or 0, mantissa or 1)
+            case "vaultDetails" if query.get("vaultAddress") == HLP:
+                return self._vault()
             case "candleSnapshot":
                 return self._candles(query.get("req"))
             case "recentTrades" if coin in self.assets:
                 return list(self.recent[str(coin)])[::-1]
             case _:
                 return None
+
+    def _vault(self) -> dict[str, Any]:
+        """The liquidity vault, which is the insurance fund (4e)."""
+        worth = [[self._ms(), f"{self.fund_usd():.6f}"]]
+        history = {"accountValueHistory": worth, "pnlHistory": [], "vlm": "0.0"}
+        return {
+            "name": "Hyperliquidity Provider (HLP)",
+            "vaultAddress": HLP,
+            "portfolio": [[window, history] for window in ("day", "week", "month", "allTime")],
+            "followers": [],
+            "isClosed": False,
+        }
 
     def _candles(self, wanted: Any) -> list[dict[str, Any]] | None:  # noqa: ANN401
         """``candleSnapshot``, oldest first; None for a request that is none."""

@@ -38,6 +38,7 @@ class Rest:
             "public/position-tiers": self._tiers,
             "public/mark-price": lambda q: self._each(q, wire.mark_row),
             "public/open-interest": lambda q: self._each(q, wire.interest_row),
+            "public/insurance-fund": self._insurance,
             "public/funding-rate": lambda q: [wire.funding_row(self._asset(q))],
             "market/tickers": lambda q: self._each(q, wire.ticker_row),
             "market/ticker": lambda q: [wire.ticker_row(self._asset(q))],
@@ -159,6 +160,17 @@ class Rest:
                     }
                 )
         return rows
+
+    def _insurance(self, query: dict[str, str]) -> list[Row]:
+        """The same pool for every family, as of now; ``total`` is in USD."""
+        family = query.get("instFamily", query.get("uly", ""))
+        if not self._product(query) or family not in self._wire.indexes:
+            raise RefusedError("51000", "Parameter instFamily error")
+        usd = f"{self._wire.fund_usd():.4f}"
+        empty = dict.fromkeys(("adlType", "amt", "decRate", "maxBal", "maxBalTs"), "")
+        detail = {"balance": usd, "ccy": "USDT", "type": "regular_update"} | empty
+        detail["ts"] = str(self._wire.time_ms())
+        return [{"details": [detail], "instFamily": family, "instType": "SWAP", "total": usd}]
 
     def _book(self, query: dict[str, str]) -> list[Row]:
         text = query.get("sz", "1")

@@ -87,6 +87,14 @@ def test_marks_indexes_funding_and_open_interest_are_the_true_ones(crash):
     assert_numbers_are_true(crash[0])
 
 
+def test_every_venue_has_told_its_fund_and_each_is_set_against_what_it_would_lose(crash):
+    desk, _ = crash
+    for asset in NAMES:
+        risk = desk.pipeline.engine.assets[asset].risk
+        assert set(risk.quantities.insurance_fund_usd) == set(VISIBLE)
+        assert set(risk.directions[0].quantities.insurance_runway_ratio) == set(VISIBLE)
+
+
 def test_the_fall_closes_many(crash):
     desk, _ = crash
     for venue in VISIBLE:
