@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from monitor.backtest.heatmap import RECIPE
-from monitor.core.alerts.phases import Budget
+from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.rules import AlertRules
 from monitor.core.asset import Asset
 from monitor.core.cascade.curves import DISTANCES, Floats

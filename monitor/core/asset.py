@@ -10,11 +10,12 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from monitor.core.alerts.phases import Budget, BudgetState
+from monitor.core.alerts.budget import Budget, BudgetState
 from monitor.core.alerts.quality import Fault, Quality, QualityState
 from monitor.core.alerts.reasons import Unheard
 from monitor.core.alerts.rules import AlertRules
-from monitor.core.cascade.curves import STEP, Floats
+from monitor.core.cascade.coupling import StressRow
+from monitor.core.cascade.curves import Floats
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
 from monitor.core.conditions import (
     DIRECTIONS,
@@ -31,10 +32,11 @@ from monitor.core.forecast.label import Labeller, LabellerState
 from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
 from monitor.core.heatmap.calibration import ThrottleCorrection, Weights
 from monitor.core.heatmap.map import Map
-from monitor.core.heatmap.pooling import Estimate, fuel, pooled
+from monitor.core.heatmap.pooling import Estimate, fuel, fuel_within, pooled
 from monitor.core.heatmap.priors import PUBLISHED, Belief
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
 from monitor.core.quantities.commonality import ALONE, Neighbourhood
+from monitor.core.quantities.funds import by_venue
 from monitor.core.quantities.quantities import Present, Quantifier
 from monitor.core.risk import USUAL_W, Outlook, OutlookState, Situation
 from monitor.core.saved import StateError, packed, unpacked
@@ -52,6 +54,8 @@ from monitor.events import (
 
 VERSION: Final = 1
 
+OPPOSITE: Final[dict[Direction, Direction]] = {"down": "up", "up": "down"}
+
 STATE_KEPT_NS: Final = 72 * 3600 * NS
 """An older state is refused: the candles that say what it has missed do not reach further."""
 
@@ -61,7 +65,10 @@ NEAR: Final = 0.05
 
 
 class Saved(Struct, frozen=True):
-    """What outlives a restart. `correction` is that of the whole process."""
+    """What outlives a restart. `correction` is that of the whole process.
+
+    `stress` is how the asset follows others (`neighbours`), None where there is none.
+    """
 
     version: int
     asset: str
@@ -74,6 +81,7 @@ class Saved(Struct, frozen=True):
     labels: LabellerState
     budget: BudgetState
     faults: QualityState
+    stress: StressRow | None = None
 
 
 class Asset:
@@ -89,6 +97,7 @@ class Asset:
         entered: how often each phase was, by direction.
         quantifier: what else is measured.
         neighbourhood: how it hangs together with other assets, set by `neighbours`.
+        recalled: how it followed others before a restart, until `neighbours` has taken it over.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class Asset:
         self.conditions = Conditions(self.instruments, correction)
         self.quantifier = Quantifier(self.instruments, self.conditions)
         self.neighbourhood: Neighbourhood = ALONE
+        self.recalled: StressRow | None = None
         self._budget = Budget(rules)
         self.outlooks = {
             d: Outlook(name, d, model=MODEL, rules=rules, budget=self._budget) for d in DIRECTIONS
@@ -234,6 +244,8 @@ class Asset:
         price = self.conditions.price()
         mark = together.mark if together is not None else price
         directions, alerts, confidence = [], [], 1.0
+        # As of before: which of the two comes first must not matter.
+        bursts = {d: outlook.burst(at) for d, outlook in self.outlooks.items()}
         for d in DIRECTIONS:
             depth = self._depth(at, d)
             here = fuel(together, d) if together is not None else None
@@ -253,6 +265,7 @@ class Asset:
                 missing=tuple(absent),
                 unheard=tuple(unheard),
                 venue_fuel=_shares(estimates, d),
+                opposite=bursts[OPPOSITE[d]],
             )
             self.situations[d] = now
             risk, sure, raised = self.outlooks[d].update(now, self.conditions)
@@ -305,14 +318,26 @@ class Asset:
         self.quantifier.take(at, estimates, present, self.neighbourhood)
         return self.quantifier
 
-    def stress(self, at: int, shock: float) -> Stress:
+    def stress(
+        self,
+        at: int,
+        shock: float,
+        *,
+        within_s: float | None = None,
+        spot_share: float | None = None,
+    ) -> Stress:
         """What a move of all books by `shock`, a signed ratio, would set off.
 
-        Depth survives as in the median event, and the map is taken at its expected level.
+        Depth survives as in the median event, and the map is taken at its expected level. With
+        `within_s` the mark has followed for so long only; `spot_share` is then that of the last
+        minute's move unless it is given.
 
         Raises:
-            ValueError: `shock` is no move.
+            ValueError: `shock` is no move, or the time or the share is none.
         """
+        taken = self.quantifier.taken
+        if spot_share is None and taken is not None:
+            spot_share = taken.spot_share_ratio
         direction: Direction = "down" if shock < 0.0 else "up"
         side = SIDE_OF[direction]
         estimates = self.estimates(at)
@@ -337,7 +362,10 @@ class Asset:
             venues,
             survival=USUAL_W,
             psi=self.outlooks[direction].psi(self.conditions),
+            within_s=within_s,
+            spot_share=spot_share,
             alphas={name: arbitrage.alpha(name) for name in arbitrage.venues},
+            funds=by_venue(self.instruments, at),
         )
 
     def _depth(self, at: int, direction: Direction) -> Curve | None:
@@ -362,7 +390,7 @@ class Asset:
         present = {
             s.spec.venue
             for s in self.instruments
-            if at - s.mark_at <= MARK_FRESH_NS and s.liquidity.curve(at, "long") is not None
+            if at - s.mark_at <= MARK_FRESH_NS and s.liquidity.holds(at)
         }
         venues = dict.fromkeys(state.spec.venue for state in self.instruments)
         return [venue for venue in venues if venue not in present]
@@ -402,8 +430,11 @@ class Asset:
 
     # ------------------------------------------------------------------------- warm restart
 
-    def state(self, at: int) -> bytes:
-        """Everything needed to go on in another process; empty while nothing is known."""
+    def state(self, at: int, stress: StressRow | None = None) -> bytes:
+        """Everything needed to go on in another process; empty while nothing is known.
+
+        `stress` is the asset's row of the stress betas.
+        """
         maps = {m.instrument.name: m.state() for m in self._maps()}
         known = {name: data for name, data in maps.items() if data}
         if not known:
@@ -421,6 +452,7 @@ class Asset:
                 labels=self._labeller.state(),
                 budget=self._budget.state(),
                 faults=self._quality.state(),
+                stress=stress,
             )
         )
 
@@ -448,6 +480,7 @@ class Asset:
             self._labeller.restore(saved.labels)
             self._budget.restore(saved.budget)
             self._quality.restore(saved.faults)
+            self.recalled = saved.stress
         except (ValueError, IndexError) as problem:
             raise StateError(f"state does not fit: {problem}") from problem
         for state in self.instruments:
@@ -495,8 +528,7 @@ def _shares(
     usd: dict[str, float] = {}
     for name, estimate in estimates.items():
         venue = name.partition(":")[0]
-        near = fuel(estimate, direction)[round(NEAR / STEP)]
-        usd[venue] = usd.get(venue, 0.0) + float(near)
+        usd[venue] = usd.get(venue, 0.0) + fuel_within(estimate, direction, NEAR)
     total = sum(usd.values())
     if total <= 0.0:
         return ()

@@ -103,6 +103,9 @@ class Conditions:
         """A venue reported a forced close."""
         direction: Direction = "down" if event.side == "long" else "up"
         side = self._by_direction[direction]
+        for either in self._by_direction.values():
+            # One channel carries both sides: silence on one is then none, not unknown.
+            either.prints.heard = True
         side.prints.add(at, state.spec.venue, event.usd, event.completeness)
         side.hawkes.heard(at)
         side.throughput.add(at, event.usd)
@@ -215,12 +218,15 @@ class Conditions:
 
     def moves(self, direction: Direction) -> tuple[float, float] | None:
         """Moves over `MOVES_S` as log ratios, positive in the direction."""
-        now = self._prices[-1] if self._prices else None
+        prices = self._prices
+        now = prices[-1] if prices else None
         if now is None:
             return None
         found = []
         for seconds in MOVES_S:
-            before = next((p for p in list(self._prices)[-seconds - 1 :] if p is not None), None)
+            since = max(0, len(prices) - seconds - 1)
+            past = (prices[i] for i in range(since, len(prices)))
+            before = next((p for p in past if p is not None), None)
             found.append(SIGN[direction] * log(now / before) if before is not None else 0.0)
         return found[0], found[1]
 

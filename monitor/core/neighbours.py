@@ -5,7 +5,7 @@ from math import sqrt
 from typing import Final, TypeAlias
 
 from monitor.core.asset import Asset
-from monitor.core.cascade.coupling import Contagion, StressBetas, contagion
+from monitor.core.cascade.coupling import Contagion, StressBetas, StressRow, contagion
 from monitor.core.conditions import DIRECTIONS, Conditions
 from monitor.core.quantities.commonality import Commonality, Neighbourhood, Together
 from monitor.core.quantities.quantities import BURST
@@ -41,8 +41,7 @@ class Neighbours:
             return
         self._minute = minute
         names = tuple(sorted(assets))
-        if names != self._betas.assets:
-            self._betas = StressBetas(names)
+        self._recall(names, assets)
         returns = {name: assets[name].conditions.returned() for name in names}
         moves = {name: move for name, move in returns.items() if move is not None}
         self._betas.update(at, moves)
@@ -53,6 +52,21 @@ class Neighbours:
         self.radius = {d: found.radius for d, (_, found) in _known(solved).items()}
         for name in names:
             assets[name].neighbourhood = self._neighbourhood(name, _known(solved))
+
+    def row(self, asset: str) -> StressRow | None:
+        """How the asset has followed the others in their violent minutes, for its saved state."""
+        return self._betas.row(asset) if asset in self._betas.assets else None
+
+    def _recall(self, names: tuple[str, ...], assets: Mapping[str, Asset]) -> None:
+        """Go on with what is known, of other assets than before or from saved states."""
+        saved = {name: row for name in names if (row := assets[name].recalled) is not None}
+        if names == self._betas.assets and not saved:
+            return
+        known = {name: self._betas.row(name) for name in self._betas.assets if name in names}
+        self._betas = StressBetas(names)
+        for name, row in (known | saved).items():
+            self._betas.recall(name, row)
+            assets[name].recalled = None
 
     def _neighbourhood(self, name: str, solved: Mapping[Direction, Solved]) -> Neighbourhood:
         betas, names = self._betas.matrix()[self._betas.assets.index(name)], self._betas.assets

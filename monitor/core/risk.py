@@ -10,12 +10,14 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.alerts.phases import Budget, Phases, PhasesState
-from monitor.core.alerts.reasons import Evidence, Picture, Unheard, ranked
+from monitor.core.alerts.budget import Budget
+from monitor.core.alerts.phases import Phases, PhasesState
+from monitor.core.alerts.reasons import Burst, Evidence, Picture, Unheard, ranked
 from monitor.core.alerts.rules import RISK, WARNING, AlertRules
 from monitor.core.cascade.curves import DISTANCES, Floats
 from monitor.core.cascade.impact import stop_of_requote
 from monitor.core.cascade.loop import (
+    GAIN_CAP,
     Folds,
     as_distance,
     as_ratio,
@@ -31,7 +33,7 @@ from monitor.core.forecast.coefficients import LABEL_SIGMAS
 from monitor.core.forecast.components import components
 from monitor.core.forecast.features import Features, PerHorizon
 from monitor.core.forecast.label import LabelRule, Tier, Verdict
-from monitor.core.forecast.model import Forecaster, HeldState, Model, score
+from monitor.core.forecast.model import Forecaster, HeldState, Model, confidence, score
 from monitor.core.forecast.passage import first_passage, structural
 from monitor.core.forecast.scorecard import Decided, Scorecard, ScorecardState
 from monitor.core.forecast.volatility import Forecast as Volatility
@@ -84,6 +86,7 @@ class Situation(Struct, frozen=True, kw_only=True):
         missing: venues whose inputs are not heard.
         unheard: the inputs that are not.
         venue_fuel: share of the fuel by venue.
+        opposite: the other direction's cascade, where it is not long over.
     """
 
     at: int
@@ -101,18 +104,21 @@ class Situation(Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     unheard: tuple[Unheard, ...]
     venue_fuel: tuple[tuple[str, float], ...]
+    opposite: Burst | None = None
 
 
 class Chain(Struct, frozen=True):
     """The mechanism as solved: critical points, chance of reaching them, and what follows.
 
     `critical` has the median critical move, sale and landing; None where most nodes have none.
+    `gain` is the loop gain, the mean of the nodes.
     """
 
     folds: Folds
     weights: Floats
     critical: tuple[float, float, float | None] | None
     reached: PerHorizon
+    gain: float
     fuel_ratio: float | None
     psi: float
 
@@ -163,6 +169,10 @@ class Outlook:
 
     # ------------------------------------------------------------------------------- outlook
 
+    def burst(self, at: int) -> Burst | None:
+        """This direction's cascade, as of the last update, where it is not long over."""
+        return self._phases.burst(at)
+
     def update(
         self, now: Situation, conditions: Conditions
     ) -> tuple[DirectionRisk, float, list[Alert]]:
@@ -185,6 +195,7 @@ class Outlook:
             gain_stretch=None
             if chain is None or now.mark is None or evidence.loop_gain is None
             else _stretch(now.mark, chain.folds, self._direction),
+            gain_capped=chain is not None and bool((chain.folds.gain >= GAIN_CAP).any()),
             venue_fuel=now.venue_fuel,
             unheard=now.unheard,
         )
@@ -242,14 +253,16 @@ class Outlook:
         p_baseline: PerHorizon | None,
         completeness: float,
     ) -> Said:
-        confidence = now.quality * (now.map_confidence or 0.0) * completeness
-        reasons = [card.assess(now.coverage, confidence) for card in self.cards.values()]
+        sure = confidence(
+            feeds=now.quality, map_confidence=now.map_confidence, completeness=completeness
+        )
+        reasons = [card.assess(now.coverage, sure) for card in self.cards.values()]
         published = _published(list(self.cards.values()), p_map, p_baseline)
         headline = published[HEADLINE]
         return Said(
             published=published,
             score=None if headline is None else score(headline, self._model.base[HEADLINE]),
-            confidence=confidence,
+            confidence=sure,
             abstaining=next(filter(None, reasons), ""),
         )
 
@@ -287,7 +300,8 @@ class Outlook:
         p = reached.tolist()
         ratio = fuel / depth if depth > 0.0 else None
         critical = _critical(folds, weights, d)
-        return Chain(folds, weights, critical, (p[0], p[1], p[2]), ratio, psi)
+        gain = _mean(folds.gain, weights)
+        return Chain(folds, weights, critical, (p[0], p[1], p[2]), gain, ratio, psi)
 
     def psi(self, conditions: Conditions) -> float:
         """Flow that hits the book for each forced dollar, what is refilled meanwhile taken off."""
@@ -324,7 +338,7 @@ class Outlook:
             sigma_slow=None if volatility is None else volatility.day,
             depth=conditions.depth_ratio(d),
             refill=None if refill is None else absorbed(refill, conditions.throughput(d)),
-            gain=None if chain is None else _mean(chain.folds.gain, chain.weights),
+            gain=None if chain is None else chain.gain,
             fuel=None if chain is None else chain.fuel_ratio,
             funding=conditions.funding_z(at, d),
             interest=conditions.interest_z(at),
@@ -359,7 +373,7 @@ class Outlook:
             critical_shock=None if found is None else found[0],
             critical_usd=None if found is None else found[1],
             normal_move=normal,
-            loop_gain=None if chain is None else _mean(chain.folds.gain, chain.weights),
+            loop_gain=None if chain is None else chain.gain,
             amplification=self._amplification(now, chain),
             reach=reach,
             fuel_usd=None if now.fuel is None or reach is None else _at(now.fuel, away),
@@ -376,6 +390,8 @@ class Outlook:
             abstaining=said.abstaining or None,
             stale=now.stale,
             missing=now.missing,
+            contagion=now.contagion,
+            opposite=now.opposite,
         )
 
     def _amplification(self, now: Situation, chain: Chain | None) -> float | None:
@@ -408,7 +424,7 @@ class Outlook:
             landing=None if found is None else found[2],
             beyond=bad.beyond is not None and bad.beyond >= 0.5,
             reach=as_ratio(folds.reach, d),
-            loop_gain=_mean(folds.gain, chain.weights),
+            loop_gain=chain.gain,
             gain_from=near,
             gain_to=far,
             supercritical_share=_mean(folds.supercritical_share, chain.weights),

@@ -7,6 +7,7 @@ A value that is unknown or stale is absent. What is declared here is documented 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, get_args
 
+from monitor.core.alerts.rules import BY_RULE
 from monitor.core.conditions import DIRECTIONS
 from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
 from monitor.core.risk import Outlook
@@ -153,7 +154,7 @@ def _direction_rows(name: str, direction: Direction, risk: DirectionRisk | None)
     yield _ABSTAINING, of, risk is None or bool(risk.abstaining)
     if risk is None:
         return
-    yield _HELD, of, bool(risk.held)
+    yield _HELD, of, risk.held != "" and not risk.held.startswith(BY_RULE)
     if risk.phase != "unknown":
         for phase in PHASES:
             yield _PHASE, (*of, phase), phase == risk.phase

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from monitor.core.alerts.phases import Budget, Phases
+from monitor.core.alerts.budget import Budget
+from monitor.core.alerts.phases import Phases
 from monitor.core.alerts.quality import Fault, Latch, Quality
 from monitor.core.alerts.reasons import Evidence
-from monitor.core.alerts.rules import RISK, AlertRules
+from monitor.core.alerts.rules import BY_RULE, RISK, AlertRules
 from monitor.core.saved import StateError
 from monitor.events import NS
 
@@ -153,6 +154,50 @@ def test_a_phase_stays_between_its_two_thresholds():
     assert track.phase == "watch"
 
 
+def test_a_phase_above_its_evidence_says_why_it_stands():
+    track = Track()
+    held = lambda: track.phases.standing().held  # noqa: E731
+    track.feed(score=0.61)
+    assert held() == ""
+    track.feed(300, score=0.52)
+    assert held() == "hysteresis: left below a score of 50"
+    track.feed(305, score=0.48)
+    assert held() == "hold: below it for 5 min of 10 min"
+    track.feed(300, score=0.35, stale="no synced book")
+    assert held() == "no synced book", "what is missing weighs more than what has passed"
+    track.feed(700, score=0.35)
+    assert track.phase == "watch"
+    assert held() == (
+        "hysteresis: left below a score of 30, with the critical shock beyond 2.5 normal moves"
+    )
+    track.feed(score=0.45)
+    assert held() == ""
+    track.feed(700, score=0.0)
+    assert (track.phase, held()) == ("calm", "")
+
+
+def test_a_cascade_says_what_its_end_still_lacks():
+    track = Track()
+    held = lambda: track.phases.standing().held  # noqa: E731
+    track.feed(60, **CRASH)
+    assert held() == ""
+    for seconds, why, fields in (
+        (5, "liquidations at 44 % of their peak", {"liquidated_usd": (0.0, 4e6, 3e7)}),
+        (5, "a new low 65 s ago", {}),
+        (150, "the bid at 30 % of before", {"depth_recovered": 0.3}),
+        (15, "absorbed for 10 s of 2 min", {}),
+        (5, "liquidations are not heard", {"liquidated_usd": None}),
+        (5, "the bid of before is not known", {"depth_recovered": None}),
+        (5, "no mark price is heard", {"mark": None}),
+    ):
+        track.feed(seconds, **({"mark": 98.0} | fields))
+        assert held() == f"cascade: {why}"
+        assert held().startswith(BY_RULE)
+    track.feed(600, mark=98.0)
+    assert (track.phase, held()) == ("exhausted", "exhausted: stands for 15 min after the cascade")
+    assert all(a.held == "" for a in track.alerts), "an alert tells of missing inputs only"
+
+
 def test_a_critical_shock_within_a_normal_move_raises_a_watch_or_without_forecast_a_warning():
     track = Track()
     track.feed(critical_shock=0.004)
@@ -273,7 +318,9 @@ def test_missing_input_holds_a_phase_and_says_why(hindrance):
     track.feed(60, score=0.65)
     track.feed(7_200, **({"score": 0.0} | hindrance))
     assert track.phase == "warning"
-    assert track.phases.standing().held != ""
+    held = track.phases.standing().held
+    assert held
+    assert not held.startswith(BY_RULE)
 
 
 def test_calm_on_stale_inputs_is_shown_as_unknown_at_once():
@@ -401,6 +448,15 @@ def test_a_restart_goes_on_where_it_was_and_clears_what_was_raised():
         track.feed(3_000, mark=98.0)
     assert second.alerts == whole.alerts
     assert second.turns()[-1] == ("cleared", "calm")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("origin", 0.0), ("origin", float("nan")), ("peak_usd", float("inf"))]
+)
+def test_a_state_with_impossible_numbers_is_refused(field, value):
+    state = structs.replace(Track().phases.state(), **{field: value})
+    with pytest.raises(StateError, match="phases with a"):
+        Track().phases.restore(state)
 
 
 def test_a_state_of_another_direction_is_refused():

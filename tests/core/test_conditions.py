@@ -8,7 +8,7 @@ import pytest
 from monitor.core.conditions import Conditions
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
-from monitor.events import NS, Funding
+from monitor.events import NS, Funding, Liquidation
 from tests.builders import instrument
 
 START = 1_790_000_040 * NS
@@ -61,6 +61,20 @@ def test_moves_are_positive_in_their_direction():
     down, up = made.moves("down"), made.moves("up")
     assert down == pytest.approx((6e-4, 3e-3), rel=0.02)
     assert up == pytest.approx([-x for x in down])
+
+
+def test_a_print_of_one_side_makes_the_silence_of_the_other_known():
+    (state,) = made_of = states("binance")
+    made = Conditions(made_of, ThrottleCorrection())
+    run(made, made_of, 70, lambda *_: 100.0)
+    at = START + 70 * NS
+    assert [made.liquidated_usd(at, d) for d in ("down", "up")] == [None, None]
+    event = Liquidation(state.spec.name, at, "long", 1.0, 9e5, 100.0, "fill", None, "all", "x")
+    made.printed(at, state, event)
+    assert made.liquidated_usd(at, "down") == (9e5, 9e5, 9e5)
+    assert made.liquidated_usd(at, "up") == (0.0, 0.0, 0.0)
+    (minute,) = run(made, made_of, 60, lambda *_: 100.0, start=71)
+    assert (minute.liquidated_long, minute.liquidated_short) == (9e5, 0.0)
 
 
 def test_interest_is_unknown_while_one_instrument_is_unheard():

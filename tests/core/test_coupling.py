@@ -14,6 +14,7 @@ from monitor.core.cascade.coupling import (
     Arbitrage,
     Pressure,
     StressBetas,
+    StressRow,
     contagion,
     couple,
     spectral_radius,
@@ -249,15 +250,24 @@ def test_an_asset_without_a_return_teaches_nothing():
     assert betas.matrix() == pytest.approx(before, rel=1e-3)
 
 
-def test_stress_betas_go_on_from_their_state_and_refuse_another_set_of_assets():
+def test_stress_betas_go_on_from_their_rows_also_with_other_assets():
     betas = minutes(500, beta=0.4)
-    stored = msgspec.json.decode(msgspec.json.encode(betas.state()), type=type(betas.state()))
-    restored = StressBetas(["a", "b"])
-    restored.restore(stored)
-    for one in (betas, restored):
+    rows = {name: msgspec.json.encode(betas.row(name)) for name in betas.assets}
+    restored, wider = StressBetas(["a", "b"]), StressBetas(["a", "b", "c"])
+    for one in (restored, wider):
+        for name, row in rows.items():
+            one.recall(name, msgspec.json.decode(row, type=StressRow))
+    for one in (betas, restored, wider):
         one.update(500 * 60 * NS, {"a": 0.01, "b": -0.02})
     assert (restored.matrix() == betas.matrix()).all()
-    with pytest.raises(StateError, match="of"):
-        StressBetas(["a", "c"]).restore(stored)
-    with pytest.raises(StateError, match="shape"):
-        restored.restore(msgspec.structs.replace(stored, count=[1]))
+    assert (wider.matrix()[:2, :2] == betas.matrix()).all()
+    assert wider.matrix()[2, 0] == 1.0
+    assert betas.matrix()[0, 1] != 1.0, "there is something to go on with"
+
+
+@pytest.mark.parametrize(
+    ("variance", "pair"), [(-1.0, (0.0, 0.0)), (1.0, (float("nan"), 1.0)), (1.0, (1.0, -1.0))]
+)
+def test_stress_betas_that_cannot_be_are_refused(variance, pair):
+    with pytest.raises(StateError, match="cannot be"):
+        StressRow(at=0, count=1, variance=variance, follows={"b": pair})

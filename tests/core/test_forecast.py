@@ -1,6 +1,6 @@
 """Probabilities are ordered, monotone and never comforted by what is missing."""
 
-from math import inf, nan
+from math import nan
 
 import msgspec
 import numpy as np
@@ -193,11 +193,7 @@ def test_the_score_runs_from_an_ordinary_minute_to_even_odds():
             score(p, base)
 
 
-def test_confidence_is_the_product_of_its_parts_and_doubts_what_is_unknown():
-    sure = confidence(feeds=1.0, map_confidence=1.0, calibration_age_days=0.0)
-    assert sure == 1.0
-    assert confidence(feeds=0.5, map_confidence=0.5, calibration_age_days=0.0) == 0.25
-    assert confidence(feeds=1.0, map_confidence=None, calibration_age_days=0.0) == 0.25
-    old = confidence(feeds=1.0, map_confidence=1.0, calibration_age_days=365.0)
-    assert old < 0.2
-    assert confidence(feeds=nan, map_confidence=inf, calibration_age_days=None) < 0.02
+def test_confidence_is_the_product_of_its_parts_and_there_is_none_without_a_map():
+    assert confidence(feeds=1.0, map_confidence=1.0, completeness=1.0) == 1.0
+    assert confidence(feeds=0.5, map_confidence=0.5, completeness=0.5) == 0.125
+    assert confidence(feeds=1.0, map_confidence=None, completeness=1.0) == 0.0

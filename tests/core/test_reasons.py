@@ -40,6 +40,37 @@ def test_a_fragile_market_is_told_in_a_traders_words():
     assert "a fall of 1.2 % or a sale of $38 M sets it off" in texts
 
 
+def test_a_gain_beyond_measure_is_told_as_a_bound():
+    empty = structs.replace(FRAGILE, loop_gain=100.0)
+    capped = structs.replace(PICTURE, gain_capped=True)
+    assert "loop gain 100 or more between 63 900 and 63 100" in [
+        r.text for r in ranked(empty, capped)
+    ]
+    assert not any("or more" in r.text for r in ranked(FRAGILE, PICTURE))
+
+
+def test_a_fall_that_needs_no_shock_is_said_to_be_what_the_map_says():
+    here = structs.replace(FRAGILE, critical_shock=0.0, critical_usd=0.0)
+    (said,) = [r.text for r in ranked(here, PICTURE) if r.code == "critical_shock"]
+    assert said == (
+        "by the map any fall from here runs on by itself; the chance allows for its error"
+    )
+
+
+@pytest.mark.parametrize(
+    ("radius", "text"),
+    [(0.4, "the other assets echo a fall 0.40 times"),
+     (1.25, "the other assets echo a fall 1.2 times, so that it would not fade")],
+)  # fmt: skip
+def test_contagion_is_told_on_a_scale(radius, text):
+    assert text in [r.text for r in ranked(structs.replace(FRAGILE, contagion=radius))]
+
+
+def test_assets_that_do_nothing_to_each_other_are_no_reason():
+    found = ranked(structs.replace(FRAGILE, contagion=0.01))
+    assert "contagion" not in {r.code for r in found}
+
+
 def test_upwards_the_same_is_said_of_shorts_and_asks():
     up = ranked(structs.replace(FRAGILE, direction="up"), PICTURE)
     swapped = [
@@ -108,7 +139,8 @@ ratio = st.none() | st.floats(0, 1)
     numbers=st.fixed_dictionaries(
         dict.fromkeys(
             ("critical_shock", "critical_usd", "normal_move", "loop_gain", "amplification",
-             "reach", "fuel_usd", "depth_usd", "depth_ratio", "normal_liquidated_usd"), maybe,
+             "contagion", "reach", "fuel_usd", "depth_usd", "depth_ratio",
+             "normal_liquidated_usd"), maybe,
         ) | {"score": ratio, "open_interest_change": st.none() | st.floats(-1, 1),
              "liquidated_usd": st.none() | st.tuples(*[st.floats(0, 1e12)] * 3),
              "moves": st.none() | st.tuples(*[st.floats(-1, 1)] * 2),

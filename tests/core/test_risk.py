@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.alerts.phases import Budget
+from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.rules import AlertRules
 from monitor.core.cascade.curves import DISTANCES
 from monitor.core.conditions import Conditions
@@ -124,6 +124,17 @@ def test_enough_fuel_at_hand_is_critical_and_none_is_calm(market):
     light = judged(made=made, at=at, fuel=fuel(1e5, at=0.1))
     assert light.phase == "calm"
     assert light.mechanism.critical_shock is None
+
+
+def test_a_loop_gain_that_an_empty_book_leaves_unbounded_is_told_as_a_bound(market):
+    made, at = market
+
+    def told(**fields):
+        reasons = judged(made=made, at=at, **fields).reasons
+        return next(r.text for r in reasons if r.code == "loop_gain")
+
+    assert " or more" in told(fuel=fuel(400e6, at=0.004, width=0.001), depth=depth(1e3))
+    assert " or more" not in told()
 
 
 def test_a_mirrored_market_gives_the_mirrored_risk():

@@ -61,11 +61,22 @@ def test_an_onset_within_the_horizon_and_not_before_makes_a_forecast_true():
 
 def test_a_window_nobody_saw_is_unresolved_unless_an_onset_is_known():
     c = card()
-    found = graded(c, [(0.1, 0.1)] * 12, onsets=[400], unseen=[(400, 500)])
+    found = graded(c, [(0.1, 0.1)] * 12, onsets=[900], unseen=[(400, 500), (880, 900)])
     outcomes = [v.outcome for v in found]
-    assert outcomes == [False] * 2 + [True] * 5 + [None] * 2 + [False] * 3
-    assert c.skill().unresolved == 2
+    assert outcomes == [False] * 2 + [None] * 7 + [False] + [True] * 2
+    assert c.skill().unresolved == 7
+    assert c.skill().matured == 5
+
+
+def test_nothing_is_graded_for_half_an_hour_after_an_onset():
+    c = card()
+    found = graded(c, [(0.9, 0.1)] * 40, onsets=[420])
+    outcomes = [v.outcome for v in found]
+    # Seven before; from 420 s on the forecast says what is under way, for thirty minutes.
+    assert outcomes == [False] * 2 + [True] * 5 + [None] * 30 + [False] * 3
     assert c.skill().matured == 10
+    assert c.skill().unresolved == 30
+    assert found[7].brier is None
 
 
 def test_no_verdict_is_given_before_the_label_has_decided():
@@ -153,9 +164,9 @@ def test_an_empty_scorecard_knows_nothing_and_says_so():
 
 
 def test_figures_agree_with_the_formulas_on_a_hand_made_case():
-    c = card()
-    # One true and three false, none faded noticeably within minutes.
-    graded(c, [(0.8, 0.5), (0.2, 0.5), (0.2, 0.5), (0.2, 0.5)], onsets=[30], step=60)
+    c = card(60)
+    # Three false and one true, none faded noticeably within minutes.
+    graded(c, [(0.2, 0.5), (0.2, 0.5), (0.2, 0.5), (0.8, 0.5)], onsets=[230], step=60)
     skill = c.skill()
     brier, base, climate = (4 * 0.04) / 4, 0.25, (0.99**2 + 3 * 0.01**2) / 4
     assert skill.brier == pytest.approx(brier, rel=1e-4)
@@ -167,7 +178,7 @@ def test_figures_agree_with_the_formulas_on_a_hand_made_case():
 
 def test_reliability_puts_what_was_said_beside_what_happened():
     c = card()
-    graded(c, [(0.15, 0.1)] * 10, onsets=[400])
+    graded(c, [(0.15, 0.1)] * 10, onsets=[560])
     (full,) = [b for b in c.skill().reliability if b.count]
     assert (full.low, full.high) == (0.1, 0.3)
     assert full.count == pytest.approx(10, rel=1e-3)

@@ -11,8 +11,10 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.quality import Latch, copied
-from monitor.core.alerts.reasons import WORDS, Evidence, Picture, duration, percent, ranked
+from monitor.core.alerts.realised import Cascade, has_moved, is_heavy, is_realised
+from monitor.core.alerts.reasons import Burst, Evidence, Picture, duration, ranked
 from monitor.core.alerts.rules import CRITICAL, RISK, SEVERITY, WARNING, AlertRules
 from monitor.core.saved import StateError
 from monitor.events import NS, Action, Alert, Direction, Phase, Reason
@@ -23,6 +25,7 @@ STATE_VERSION: Final = 1
 class Standing(Struct, frozen=True):
     """The phase as it is to be shown.
 
+    `held` says why it stands although the evidence of now would not raise it, else empty.
     `shown` is ``unknown`` where ``calm`` would rest on unusable inputs, or any phase has for long.
     """
 
@@ -33,61 +36,6 @@ class Standing(Struct, frozen=True):
     held: str
     abstaining: str
     silent: bool
-
-
-# -------------------------------------------------------------------------------------- budget
-
-
-class BudgetState(Struct, frozen=True):
-    """A saved budget."""
-
-    version: int
-    day: int
-    false: list[int]
-    withheld: int
-
-
-class Budget:
-    """False alarms of one asset, by rank, in the UTC day; shared by its two directions."""
-
-    def __init__(self, rules: AlertRules) -> None:
-        self._limits = {WARNING: rules.warning_budget, CRITICAL: rules.critical_budget}
-        self._day = 0
-        self._false = [0, 0, 0, 0]
-        self.withheld = 0
-        """Times a phase was not entered because the budget had been spent."""
-
-    def charge(self, rank: int, at: int) -> None:
-        """Count an alarm of this rank that ended without a cascade."""
-        self._turn(at)
-        self._false[rank] += 1
-
-    def charged(self, rank: int, at: int) -> int:
-        """False alarms of this rank since midnight."""
-        self._turn(at)
-        return self._false[rank]
-
-    def spent(self, rank: int, at: int) -> bool:
-        """Whether there are as many as a day may have."""
-        return rank in self._limits and self.charged(rank, at) >= self._limits[rank]
-
-    def _turn(self, at: int) -> None:
-        day = at // (86_400 * NS)
-        if day != self._day:
-            self._day, self._false = day, [0, 0, 0, 0]
-
-    def state(self) -> BudgetState:
-        """For the engine's saved state."""
-        return BudgetState(STATE_VERSION, self._day, list(self._false), self.withheld)
-
-    def restore(self, state: BudgetState) -> None:
-        """Take over a saved state; StateError when it does not fit."""
-        if state.version != STATE_VERSION or len(state.false) != len(self._false):
-            raise StateError(f"alarm budget of version {state.version}")
-        self._day, self._false, self.withheld = state.day, list(state.false), state.withheld
-
-
-# -------------------------------------------------------------------------------------- phases
 
 
 class PhasesState(Struct, frozen=True):
@@ -108,6 +56,8 @@ class PhasesState(Struct, frozen=True):
     extreme_at: int
     muted: bool
     unknown: Latch
+    origin: float | None = None
+    burst_at: int = 0
 
 
 class Phases:
@@ -131,9 +81,7 @@ class Phases:
         # be what makes it look calmer now.
         self._absent: tuple[str, ...] = ()
         self._cascaded = False
-        self._peak = 0.0
-        self._extreme: float | None = None
-        self._extreme_at = 0
+        self._cascade = Cascade(direction, rules)
         self._muted = False
         self._withheld = False
         self._unknown = Latch()
@@ -158,6 +106,10 @@ class Phases:
             silent=self._is_silent(),
         )
 
+    def burst(self, at: int) -> Burst | None:
+        """The cascade of this direction, where it runs or ran a short while before `at` (ns)."""
+        return self._cascade.burst(at)
+
     def step(self, e: Evidence, picture: Picture | None = None) -> list[Alert]:
         """Take the evidence of one publication; usually nothing follows."""
         assert (e.asset, e.direction) == (self._asset, self._direction), "another's evidence"
@@ -168,11 +120,11 @@ class Phases:
         if e.at - self._at > self._rules.gap_s * NS:
             # Nobody looked: neither quiet nor the absence of a new extreme has been seen.
             self._quiet_since = None
-            self._extreme_at = e.at
+            self._cascade.extreme_at = e.at
         self._at = e.at
         self._look(e)
-        resumed = self._follow(e)
-        after: Phase = "cascading" if resumed or self._realised(e) else self._next(e)
+        realised = self._resumes(e) or is_realised(e, self._rules)
+        after: Phase = "cascading" if realised else self._next(e)
         alerts: list[Alert] = []
         if after != self._phase:
             alerts.append(self._turn(after, e, picture))
@@ -180,8 +132,10 @@ class Phases:
             # Raised while observing and still standing: now it has to be heard.
             alerts.append(self._alert("raised", self._phase, e, ranked(e, picture)))
             self._muted = False
+        if realised:
+            self._cascade.seen_at = e.at
         # Why nothing steps down matters only where something could.
-        self._held = "" if self._phase == "calm" else self._reserve()
+        self._held = "" if self._phase == "calm" else self._reserve() or self._above(e, realised)
         alerts += self._doubt(e)
         return alerts
 
@@ -198,11 +152,13 @@ class Phases:
             quiet_since=self._quiet_since,
             absent=list(self._absent),
             cascaded=self._cascaded,
-            peak_usd=self._peak,
-            extreme=self._extreme,
-            extreme_at=self._extreme_at,
+            peak_usd=self._cascade.peak,
+            extreme=self._cascade.extreme,
+            extreme_at=self._cascade.extreme_at,
             muted=self._muted,
             unknown=copied(self._unknown),
+            origin=self._cascade.origin,
+            burst_at=self._cascade.seen_at,
         )
 
     def restore(self, state: PhasesState) -> None:
@@ -210,13 +166,17 @@ class Phases:
         theirs = (state.version, state.asset, state.direction)
         if theirs != (STATE_VERSION, self._asset, self._direction):
             raise StateError(f"phases of {theirs}")
-        if not (isfinite(state.peak_usd) and isfinite(state.extreme or 0.0)):
+        if not all(isfinite(x or 0.0) for x in (state.peak_usd, state.extreme, state.origin)):
             raise StateError("phases with a number that is not finite")
+        if state.origin is not None and state.origin <= 0.0:
+            raise StateError(f"phases with a price of {state.origin}")
         self._at, self._phase, self._since = state.at, state.phase, state.since
         self._episode, self._quiet_since = state.episode, state.quiet_since
         self._absent, self._cascaded = tuple(state.absent), state.cascaded
-        self._peak, self._muted = state.peak_usd, state.muted
-        self._extreme, self._extreme_at = state.extreme, state.extreme_at
+        self._muted = state.muted
+        self._cascade.peak, self._cascade.origin = state.peak_usd, state.origin
+        self._cascade.extreme, self._cascade.extreme_at = state.extreme, state.extreme_at
+        self._cascade.seen_at = state.burst_at
         self._unknown = copied(state.unknown)
 
     # ------------------------------------------------------------------------------ inside
@@ -239,43 +199,35 @@ class Phases:
         """Why nothing may step down, empty when it may."""
         return self._blind or self._abstaining or self._unforecast
 
-    def _follow(self, e: Evidence) -> bool:
-        """Keep the peak and the extreme of a cascade; whether an exhausted one goes on."""
+    def _resumes(self, e: Evidence) -> bool:
+        """Keep up with the cascade; whether an exhausted one goes on."""
         if self._phase not in ("cascading", "exhausted"):
             return False
-        if e.mark is None:
-            self._extreme_at = e.at
-            further = False
-        else:
-            further = self._extreme is None or (
-                e.mark < self._extreme if self._direction == "down" else e.mark > self._extreme
-            )
-            if further:
-                self._extreme, self._extreme_at = e.mark, e.at
-        if e.liquidated_usd is not None:
-            self._peak = max(self._peak, e.liquidated_usd[1])
+        further = self._cascade.heard(e)
         # Volatility has risen by now, so that the second leg need not be as unusual as the first.
-        return self._phase == "exhausted" and further and self._is_heavy(e)
+        return self._phase == "exhausted" and further and is_heavy(e, self._rules)
 
-    def _is_heavy(self, e: Evidence) -> bool:
-        if e.liquidated_usd is None:
-            return False
-        normal = e.normal_liquidated_usd or 0.0
-        return e.liquidated_usd[1] >= max(
-            self._rules.cascade_usd, self._rules.cascade_rate * normal
-        )
-
-    def _has_moved(self, e: Evidence) -> bool:
-        if e.moves is None or e.moves_sigma is None:
-            return False
+    def _above(self, e: Evidence, realised: bool) -> str:  # noqa: FBT001  (what was just found)
+        """Why the phase stands where the evidence of now would not raise it, else empty."""
         rules = self._rules
-        return any(
-            move >= rules.cascade_move and sigmas >= rules.cascade_sigma
-            for move, sigmas in zip(e.moves, e.moves_sigma, strict=True)
-        )
+        if self._phase == "cascading":
+            waits = f"absorbed for {self._passed(e)} of {duration(rules.absorbed_s)}"
+            return "" if realised else f"cascade: {self._cascade.lacking(e) or waits}"
+        if self._phase == "exhausted":
+            return f"exhausted: stands for {duration(rules.exhausted_s)} after the cascade"
+        rank = RISK.index(self._phase)
+        above = range(rank, CRITICAL + 1)
+        if any(self._reaches(r, e, stays=False, lifted=False) for r in above):
+            return ""
+        if any(self._reaches(r, e, stays=True, lifted=False) for r in above):
+            limit = 100 * (self._threshold(rank) - rules.leave_margin)
+            shock = rules.watch_shock * rules.shock_slack
+            far = f", with the critical shock beyond {shock:.1f} normal moves" if rank == 1 else ""
+            return f"hysteresis: left below a score of {limit:.0f}{far}"
+        return f"hold: below it for {self._passed(e)} of {duration(rules.hold_s)}"
 
-    def _realised(self, e: Evidence) -> bool:
-        return self._is_heavy(e) and self._has_moved(e)
+    def _passed(self, e: Evidence) -> str:
+        return duration(0.0 if self._quiet_since is None else (e.at - self._quiet_since) / NS)
 
     def _reaches(self, rank: int, e: Evidence, *, stays: bool, lifted: bool) -> bool:
         """Whether the evidence enters a risk phase, or (`stays`) keeps one that stands."""
@@ -284,7 +236,7 @@ class Phases:
         score += rules.budget_margin if lifted else -rules.leave_margin if stays else 0.0
         if e.score is not None and e.score >= score:
             return True
-        if rank <= WARNING and e.liquidated_usd is None and self._has_moved(e):
+        if rank <= WARNING and e.liquidated_usd is None and has_moved(e, rules):
             # The move of a cascade while nobody's liquidations are heard.
             return True
         if rank > (WARNING if e.score is None else 1):
@@ -312,7 +264,7 @@ class Phases:
         rules = self._rules
         if self._phase == "cascading":
             # The forecast has no say in whether a cascade has ended.
-            done = not self._blind and self._is_absorbed(e)
+            done = not self._blind and not self._cascade.lacking(e)
             return "exhausted" if self._quiet(e, rules.absorbed_s, holds=done) else "cascading"
         if self._phase == "exhausted":
             # What has happened ends on what has happened: abstaining does not keep it up.
@@ -331,16 +283,6 @@ class Phases:
         )
         below = not (self._reserve() or stays)
         return RISK[rank - 1] if self._quiet(e, rules.hold_s, holds=below) else self._phase
-
-    def _is_absorbed(self, e: Evidence) -> bool:
-        rules = self._rules
-        if e.liquidated_usd is None or e.depth_recovered is None or e.mark is None:
-            return False
-        return (
-            e.liquidated_usd[1] <= rules.absorbed_rate * self._peak
-            and e.at - self._extreme_at >= rules.absorbed_extreme_s * NS
-            and e.depth_recovered >= rules.absorbed_depth
-        )
 
     def _quiet(self, e: Evidence, seconds: float, *, holds: bool) -> bool:
         """Whether `holds` has been true for so long without interruption."""
@@ -366,10 +308,8 @@ class Phases:
             action, self._muted = "raised", False
         if after == "cascading":
             if before != "exhausted":
-                self._peak, self._extreme = 0.0, e.mark
-                self._extreme_at = e.at
-            if e.liquidated_usd is not None:
-                self._peak = max(self._peak, e.liquidated_usd[1])
+                self._cascade.begin(e)
+            self._cascade.heard(e)
             self._cascaded = True
         falls = before in RISK and after in RISK and RISK.index(after) < RISK.index(before)
         if falls and not self._cascaded:
@@ -380,7 +320,7 @@ class Phases:
             text = f"score below {100 * limit:.0f} for {duration(self._rules.hold_s)}"
             reasons.insert(0, Reason("below", text, 1.0))
         elif after == "exhausted":
-            reasons.insert(0, Reason("absorbed", self._absorption(e), 1.0))
+            reasons.insert(0, Reason("absorbed", self._cascade.absorption(e), 1.0))
         elif before == "exhausted" and after == "calm":
             text = f"no new cascade for {duration(self._rules.exhausted_s)}"
             reasons.insert(0, Reason("absorbed", text, 1.0))
@@ -395,18 +335,6 @@ class Phases:
     def _threshold(self, rank: int) -> float:
         rules = self._rules
         return (0.0, rules.watch_score, rules.warning_score, rules.critical_score)[rank]
-
-    def _absorption(self, e: Evidence) -> str:
-        assert e.liquidated_usd is not None, "absorption was seen"
-        assert e.depth_recovered is not None, "absorption was seen"
-        words = WORDS[self._direction]
-        share = e.liquidated_usd[1] / self._peak if self._peak > 0 else 0.0
-        quiet = (e.at - self._extreme_at) / NS
-        return (
-            f"liquidations at {percent(share)} of their peak, "
-            f"no new {words.extreme} for {duration(quiet)}, "
-            f"the {words.book} back to {percent(e.depth_recovered)} of before"
-        )
 
     def _doubt(self, e: Evidence) -> list[Alert]:
         """Tell when the phase has been unknown for long, and when it is known again."""
@@ -443,7 +371,7 @@ class Phases:
                 reasons=[Reason("phase_unknown", why, 0.0)],
                 confidence=e.confidence,
                 silent=self._unknown.silent if action == "cleared" else self._is_silent(),
-                held=self._held,
+                held=self._reserve() if self._phase != "calm" else "",
                 text=f"{subject}: phase known again" if action == "cleared" else text,
                 code="phase_unknown",
             )

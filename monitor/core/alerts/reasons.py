@@ -14,6 +14,18 @@ BASE_PROBABILITY = 1e-3
 """Of an ordinary quarter of an hour; where the weight of a probability begins (model.md A12)."""
 
 
+class Burst(Struct, frozen=True):
+    """A cascade of the other side that runs or ran a short while ago.
+
+    Attributes:
+        origin: the price before it began.
+        peak_usd: the most that was liquidated in 60 s.
+    """
+
+    origin: float
+    peak_usd: float
+
+
 class Evidence(Struct, frozen=True, kw_only=True):
     """What is known at one publication; None is unknown, never zero.
 
@@ -39,6 +51,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
         abstaining: why no forecast is stood by, or None.
         stale: why the inputs do not show the present, or None.
         missing: venues whose inputs are not heard.
+        contagion: how often a shock is echoed by the other assets (spectral radius, A9).
+        opposite: the other side's cascade, whose retracement this move may be, or None.
     """
 
     at: int
@@ -66,6 +80,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     abstaining: str | None = None
     stale: str | None = None
     missing: tuple[str, ...] = ()
+    contagion: float | None = None
+    opposite: Burst | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError naming a number that is not finite or not a probability."""
@@ -97,12 +113,14 @@ class Picture(Struct, frozen=True):
     """What only the words need.
 
     Attributes:
-        gain_stretch: the prices between which the loop gain is above 1, nearer one first.
+        gain_stretch: the prices between which the loop gain is largest, nearer one first.
+        gain_capped: the loop gain is at least what is told: some of it is beyond measure.
         venue_fuel: share of the fuel by venue.
         unheard: inputs that are missing.
     """
 
     gain_stretch: tuple[float, float] | None = None
+    gain_capped: bool = False
     venue_fuel: tuple[tuple[str, float], ...] = ()
     unheard: tuple[Unheard, ...] = ()
 
@@ -200,7 +218,9 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
     elif normal:
         found.append(Reason("depth", f"the {words.book} is {normal}", max(thin, 0.01)))
     if e.loop_gain is not None:
-        text = f"loop gain {e.loop_gain:.1f}"
+        # A book that is empty within a step gives no number, only a bound.
+        text = f"loop gain {e.loop_gain:.{0 if e.loop_gain >= 9.95 else 1}f}"
+        text += " or more" if picture.gain_capped else ""
         if picture.gain_stretch is not None:
             near, far = picture.gain_stretch
             text += f" between {price(near)} and {price(far)}"
@@ -211,12 +231,21 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
             text += f" or a {words.order} of {money(e.critical_usd)}"
         # Closer than the grid can tell.
         here = e.critical_shock < 0.0005
-        text = "the next trade can set it off" if here else f"{text} sets it off"
+        if here:
+            text = f"by the map any {words.move} from here runs on by itself"
+            text += "; the chance allows for its error"
+        else:
+            text += " sets it off"
         scale = e.normal_move or 0.01
         found.append(Reason("critical_shock", text, _share(scale, e.critical_shock)))
     if e.amplification is not None and e.amplification > 1.05:
         text = f"a {words.move} would be made {e.amplification:.1f} times as large"
         found.append(Reason("amplification", text, 1 - 1 / e.amplification))
+    if e.contagion is not None and e.contagion >= 0.05:
+        digits = 2 if e.contagion < 0.995 else 1
+        text = f"the other assets echo a {words.move} {e.contagion:.{digits}f} times"
+        text += ", so that it would not fade" if e.contagion >= 1 else ""
+        found.append(Reason("contagion", text, _share(e.contagion, 1.0)))
     return found
 
 
@@ -260,12 +289,22 @@ def _realised(e: Evidence) -> list[Reason]:
             text = f"a {words.move} of {percent(e.moves[at])} in {(60, 300)[at]} s"
             if sigmas[at] >= 1:
                 text += f", {sigmas[at]:.1f} standard deviations"
+            text += _back(e)
             found.append(Reason("move", text, _share(max(0.0, sigmas[at]), 4.0)))
     if e.open_interest_change is not None and e.open_interest_change <= -0.0025:
         # 3 % is the strongest tier of the label (model.md A12).
         text = f"open interest down {percent(e.open_interest_change)} in 5 min"
         found.append(Reason("open_interest", text, min(1.0, -e.open_interest_change / 0.03)))
     return found
+
+
+def _back(e: Evidence) -> str:
+    """Said of a move that takes back the other side's."""
+    if e.opposite is None or e.mark is None:
+        return ""
+    short = e.mark > e.opposite.origin if e.direction == "down" else e.mark < e.opposite.origin
+    other = WORDS["up" if e.direction == "down" else "down"].move
+    return f", back towards {price(e.opposite.origin)} where the {other} began" if short else ""
 
 
 def _unknown(e: Evidence, picture: Picture) -> list[Reason]:

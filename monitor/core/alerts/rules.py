@@ -18,6 +18,9 @@ SEVERITY: Final[dict[Phase, Severity]] = {
     "exhausted": "warning",
 }
 
+BY_RULE: Final = ("hysteresis: ", "hold: ", "cascade: ", "exhausted: ")
+"""Beginnings of what is told as holding a phase where that is a rule and not a missing input."""
+
 
 class AlertRules(Struct, frozen=True):
     """Every threshold; Prometheus rules and dashboards use the same numbers.
@@ -35,6 +38,11 @@ class AlertRules(Struct, frozen=True):
         cascade_usd: the same in USD, so that two prints in a dead market do not.
         cascade_sigma, cascade_move: the move of 60 or 300 s that must come with them, in standard
             deviations and as a ratio; below the label's 6 and 1 % (A12), which are its end.
+        rebound_s: for so long after the other side's cascade was last seen, a move that stays
+            short of where that began (by `cascade_move` beyond it) is its retracement and no
+            cascade; half an hour, as the label's refractory time.
+        rebound_share: unless the liquidations of 60 s reach this share of the other side's peak:
+            then those who entered on the way are an event of their own.
         absorbed_rate: liquidations over their peak, at most, in a market that absorbs.
         absorbed_depth: depth over that of before the shock, at least.
         absorbed_extreme_s: time since the last new extreme, at least.
@@ -62,6 +70,8 @@ class AlertRules(Struct, frozen=True):
     cascade_usd: float = 250_000.0
     cascade_sigma: float = 4.0
     cascade_move: float = 0.005
+    rebound_s: float = 1800.0
+    rebound_share: float = 0.25
     absorbed_rate: float = 0.1
     absorbed_depth: float = 0.5
     absorbed_extreme_s: float = 180.0

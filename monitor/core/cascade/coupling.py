@@ -369,42 +369,49 @@ class StressBetas:
         np.fill_diagonal(betas, 1.0)
         return betas
 
-    def state(self) -> "StressBetasState":
-        """What a restart needs."""
-        return StressBetasState(
+    def row(self, asset: str) -> "StressRow":
+        """What is known of how one of the assets follows the others; a restart needs every row."""
+        a = self.assets.index(asset)
+        return StressRow(
             at=self._at,
-            assets=list(self.assets),
-            count=self._count.copy(),
-            variance=self._variance.copy(),
-            moment=self._moment.tolist(),
-            weight=self._weight.tolist(),
+            count=self._count[a],
+            variance=self._variance[a],
+            follows={
+                b: (float(moment), float(weight))
+                for b, moment, weight in zip(
+                    self.assets, self._moment[a], self._weight[a], strict=True
+                )
+            },
         )
 
-    def restore(self, state: "StressBetasState") -> None:
-        """Go on from a state.
-
-        Raises:
-            StateError: it is about other assets, of another shape, or holds impossible numbers.
-        """
-        n = len(self.assets)
-        if tuple(state.assets) != self.assets:
-            raise StateError(f"stress betas of {state.assets}, not {list(self.assets)}")
-        rows: list[list[float]] = [[*state.count], state.variance, *state.moment, *state.weight]
-        if len(rows) != 2 + 2 * n or any(len(row) != n for row in rows):
-            raise StateError("stress betas of another shape")
-        numbers = [x for row in rows for x in row]
-        if not all(map(isfinite, numbers)) or any(x < 0 for r in state.weight for x in r):
-            raise StateError("stress betas hold numbers that cannot be")
-        self._at, self._count, self._variance = state.at, list(state.count), list(state.variance)
-        self._moment, self._weight = np.array(state.moment), np.array(state.weight)
+    def recall(self, asset: str, row: "StressRow") -> None:
+        """Take over a row, of which the assets that are not here are left out."""
+        a = self.assets.index(asset)
+        fade = 0.5 ** (max(0, self._at - row.at) / NS / self.HALF_LIFE_S)
+        if not self._at:
+            self._at = row.at
+        self._count[a], self._variance[a] = row.count, row.variance
+        for b, other in enumerate(self.assets):
+            if other in row.follows:
+                moment, weight = row.follows[other]
+                self._moment[a, b], self._weight[a, b] = moment * fade, weight * fade
 
 
-class StressBetasState(Struct, frozen=True):
-    """What `StressBetas` remembers."""
+class StressRow(Struct, frozen=True):
+    """One asset's row of `StressBetas`: by other asset, summed moments and weights.
+
+    Raises:
+        StateError: its numbers cannot be.
+    """
 
     at: int
-    assets: list[str]
-    count: list[int]
-    variance: list[float]
-    moment: list[list[float]]
-    weight: list[list[float]]
+    count: int
+    variance: float
+    follows: dict[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        sums = self.follows.values()
+        numbers = [self.variance, *(x for pair in sums for x in pair)]
+        possible = self.variance >= 0.0 and all(weight >= 0.0 for _, weight in sums)
+        if not (all(map(isfinite, numbers)) and possible and self.count >= 0):
+            raise StateError("stress betas hold numbers that cannot be")

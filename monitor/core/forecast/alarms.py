@@ -10,6 +10,7 @@ from monitor.core.forecast.scorecard import (
     GAP_S,
     HALF_LIFE_DAYS,
     MAX_ONSETS,
+    REFRACTORY_S,
     STATE_VERSION,
     ratio,
 )
@@ -20,8 +21,6 @@ LEAD_EDGES_S: Final = (0.0, 60.0, 300.0, 900.0, 3600.0)
 """Lead times are counted up to each of these; a longer one is claimed as the last (C3)."""
 GRACE_S: Final = 900
 """An onset so soon before or after an alarm still confirms it; after its begin without a lead."""
-REFRACTORY_S: Final = 1800
-"""False alarms closer together than this are one (model.md A12)."""
 MAX_ALARMS: Final = 256
 
 
@@ -35,7 +34,7 @@ class AlarmScore(Struct, frozen=True, kw_only=True):
         alarm_share: share of the time in alarm, what the recall costs (Molchan, C2).
         lead_median_s: over the last onsets, those without any lead counted as 0.
         leads: onsets by lead, up to each of `LEAD_EDGES_S`; the first are those without any.
-        false_alarms_per_day: with a refractory time of `REFRACTORY_S`, over watched days.
+        false_alarms_per_day: over watched days; those within `REFRACTORY_S` of one are one.
     """
 
     asset: str

@@ -7,7 +7,7 @@ never good news: it counts as at its training mean, or as last heard where that 
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import exp, isfinite, log
+from math import isfinite, log
 from operator import mul
 from typing import Final
 
@@ -278,29 +278,11 @@ def score(p: float, base: float) -> float:
     return min(1.0, log(p / base) / log(0.5 / base))
 
 
-UNKNOWN: Final = 0.25
-"""Factor of a confidence for a part that is not known: neither trust nor proof of the contrary."""
-CALIBRATION_LIFE_DAYS: Final = 180.0
-"""Confidence in a calibration falls by e within so many days (a judgement, not measured)."""
-
-
-def confidence(
-    *,
-    feeds: float | None,
-    map_confidence: float | None,
-    calibration_age_days: float | None,
-    completeness: float = 1.0,
-) -> float:
+def confidence(*, feeds: float, map_confidence: float | None, completeness: float) -> float:
     """How far a forecast can be trusted, 0 to 1; never part of the risk itself (A12).
 
-    The product of the health of the feeds, the confidence of the map, the age of the calibration
-    and `Probabilities.completeness`.
+    The product of the health of the feeds, the confidence of the map, of which there is none
+    without one, and `Probabilities.completeness`. A12's age of the calibration has no part: the
+    shipped one is of the simulated market, which does not change.
     """
-    aged = None
-    if calibration_age_days is not None:
-        aged = exp(-max(calibration_age_days, 0.0) / CALIBRATION_LIFE_DAYS)
-    found = 1.0
-    for part in (feeds, map_confidence, aged, completeness):
-        known = part is not None and isfinite(part)
-        found *= min(max(part, 0.0), 1.0) if known and part is not None else UNKNOWN
-    return found
+    return feeds * (map_confidence or 0.0) * completeness

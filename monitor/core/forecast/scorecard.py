@@ -34,6 +34,8 @@ DOUBT: Final = 1.64
 """Standard errors by which a daily mean must be worse: one in twenty by chance."""
 WAIT_S: Final = 21_600
 """A forecast that the label has not decided so long after its window stays unresolved."""
+REFRACTORY_S: Final = 1800
+"""For so long after an onset there can be no other (model.md A12)."""
 GAP_S: Final = 120
 """A longer silence between two calls is time that was not watched."""
 MAX_PENDING: Final = 512
@@ -313,7 +315,7 @@ class Scorecard:
             if value is None or not isfinite(value):
                 self._poor_data = f"{name} unknown"
             elif value < bar + margin:
-                self._poor_data = f"{name} {100 * value:.0f} % below {100 * bar:.0f} %"
+                self._poor_data = f"{name} {100 * value:.0f} % below {100 * (bar + margin):.0f} %"
             if self._poor_data:
                 break
         return self.abstaining
@@ -373,7 +375,8 @@ class Scorecard:
         """Verdicts on the forecasts whose window ends by `through`, up to where the label decided.
 
         An onset in ``(forecast, due]`` makes the outcome true; otherwise a stretch that nobody saw
-        makes it unknown.
+        makes it unknown. So does an onset up to `REFRACTORY_S` before the forecast, which could
+        neither hit nor miss: in the middle of a cascade to say so is no false alarm.
         """
         if self._at and at - self._at > GAP_S * NS:
             self.unseen(self._at, at)
@@ -387,6 +390,8 @@ class Scorecard:
                 seen = not any(since < due and until > start for since, until in self._unseen)
                 outcome = True if hits else False if seen else None
                 first = min(hits, default=0)
+                if any(0 <= start - onset < REFRACTORY_S * NS for onset in self._onsets):
+                    outcome = None
             elif due + WAIT_S * NS <= at:
                 outcome, first = None, 0
             else:

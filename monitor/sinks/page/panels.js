@@ -29,7 +29,7 @@ export function trust(risk) {
     fact("Open interest on the map", percent(risk.coverage)),
     fact("Volatility, 1 h", percent(day), "one standard deviation"),
     fact("Funding, 8 h", risk.funding_rate == null ? UNKNOWN : `${(risk.funding_rate * 100).toFixed(4)} %`),
-    fact("Contagion", plain(risk.contagion), "spectral radius of what assets do to each other"),
+    fact("Contagion", plain(risk.contagion), "times the other assets echo a shock; from 1 on it would not fade"),
   ];
 }
 
@@ -55,7 +55,7 @@ export function sentences(d, mark) {
   }
   const where = mark == null ? "" : `, to ${price(mark * (1 + sign * m.critical_shock))},`;
   const near = m.critical_shock < 0.00005
-    ? `It runs by itself from here: no further ${fall} is needed.`
+    ? `By the map any ${fall} from here runs on by itself; the chances below allow for its error.`
     : `A ${fall} of ${percent(m.critical_shock)}${where} or ${usd(m.critical_usd)} ${sold} would run by itself.`;
   const end = m.landing == null
     ? `It would end farther than can be seen (${percent(m.reach)}).`
@@ -66,6 +66,9 @@ export function sentences(d, mark) {
   return [near, end + burnt];
 }
 
+/** What keeps a phase although all is heard; anything else held is a missing input. */
+const BY_RULE = /^(hysteresis|hold|cascade|exhausted): /;
+
 export function card(d, mark, old) {
   const title = d.direction === "down" ? "▼ Down: longs burn" : "▲ Up: shorts burn";
   const m = d.mechanism;
@@ -73,7 +76,7 @@ export function card(d, mark, old) {
   const notes = [];
   if (old) notes.push(`Old: heard ${old} ago. What holds now is unknown.`);
   if (d.abstaining) notes.push(`Abstains: ${d.abstaining}`);
-  if (d.held) notes.push(`Held: ${d.held}`);
+  if (d.held) notes.push(`${BY_RULE.test(d.held) ? "Stands" : "Held"}: ${d.held}`);
   if (d.using === "baseline") notes.push("The baseline without the map is published: it has been the better one.");
   if (d.silent) notes.push("Observing: alerts are recorded and not sent.");
   const rows = d.probabilities.map((p) => el("tr", {},
@@ -94,7 +97,7 @@ export function card(d, mark, old) {
       fact("Score, 0 to 1", d.score == null ? UNKNOWN : d.score.toFixed(2)),
       fact("Critical shock", m ? (m.critical_shock == null ? `none to ${percent(m.reach)}` : percent(m.critical_shock)) : UNKNOWN),
       fact("Amplification", m ? (m.amplification == null ? "beyond what is seen" : times(m.amplification)) : UNKNOWN, "of a move of two standard deviations in 15 minutes"),
-      fact("Loop gain", m ? plain(m.loop_gain) : UNKNOWN, "forced dollars set off by each forced dollar; above 1 it runs"),
+      fact("Loop gain", !m ? UNKNOWN : m.loop_gain >= 100 ? "100 or more" : plain(m.loop_gain), "forced dollars set off by each forced dollar; above 1 it runs"),
       fact(`Fuel within ${percent(d.normal_move)}`, usd(d.fuel_usd)),
       fact(`Book within ${percent(d.normal_move)}`, usd(d.depth_usd))),
     el("ul", { class: "reasons", "aria-label": "Reasons" }, ...d.reasons.map((r) =>
