@@ -105,7 +105,7 @@ def instrument_of(venue: Venue, asset: str) -> Instrument:
         if venue.has_deduction and i:
             deduction += row.floor * (rate - tiers[-1].rate)
         cap = rows[i + 1].floor if i + 1 < len(rows) else None
-        # The initial margin is twice the maintenance of the tier (`monitor.sim.flow`).
+        # The initial margin is twice the maintenance of the tier (`monitor.sim.traders`).
         tiers.append(Tier(row.floor, cap, rate, deduction, 1 / (2 * rate)))
     return Instrument(
         name=f"{venue.name}:{asset}",

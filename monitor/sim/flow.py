@@ -1,4 +1,4 @@
-"""Everybody who trades by choice: noise, directional traders, carry, arbitrage, large orders.
+"""Who trades by choice without a view: noise, carry, arbitrage, large orders.
 
 Each class acts once a step through `Exchange` and takes a fixed number of random draws whatever
 it does, so that a twin run sees the same people wanting the same things.
@@ -9,17 +9,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.sim.accounts import Kind, Watch
+from monitor.sim.accounts import Kind
 from monitor.sim.chance import Draws
 from monitor.sim.exchange import Exchange
 from monitor.sim.parameters import LEVEL, Asset, Parameters
-from monitor.sim.population import RETAIL, RETAIL_WEIGHT, SLOW
 from monitor.sim.rules import MICRO
 from monitor.sim.scenarios import LargeOrder
 
 _DAY_S = 86_400.0
-# Voluntary and stop orders accept this slippage from where the step began, as a ratio.
-_SLIP = 0.002
 # No single step of noise trades more than this multiple of its mean.
 _VOLUME_MAX = 8.0
 
@@ -32,6 +29,17 @@ def interest_of(exchange: Exchange, assets: tuple[Asset, ...]) -> NDArray[np.flo
             for c in exchange.contracts
         ]
     )
+
+
+def burden(
+    exchange: Exchange, c: int, interest: NDArray[np.float64], parameters: Parameters
+) -> int:
+    """Signed lots that the makers of a contract hold beyond what they usually bear."""
+    contract = exchange.contracts[c]
+    row = exchange.accounts.role(contract.venue_index, Kind.MAKER)
+    held = int(exchange.accounts.lots[contract.asset_index, row])
+    usual = round(parameters.maker_share * float(interest[c]) * MICRO) // exchange.value(c, 1)
+    return max(0, held - usual) + min(0, held + usual)
 
 
 class Noise:
@@ -104,165 +112,29 @@ class Noise:
         return activity * up * calm[0], activity * down * calm[1]
 
 
-class Directional:
-    """Traders with a view: they enter with the trend, keep a while, leave, or are stopped out."""
+class Carry:
+    """Hedgers at 1x who take the directional imbalance off the makers, slowly."""
 
-    _WIDTH = 10
+    _SHARE_PER_S = 1 / 1_800.0
 
     def __init__(
         self,
         exchange: Exchange,
         assets: tuple[Asset, ...],
         parameters: Parameters,
-        *,
-        seed: int,
         step_s: float,
-        collateral_share: float,
     ) -> None:
-        self._exchange, self._assets, self._parameters = exchange, assets, parameters
-        self._collateral_ppm = round(collateral_share * MICRO)
-        interest = interest_of(exchange, assets)
-        self._cumulative = np.cumsum(interest) / interest.sum()
-        p = parameters
-        mean_usd = min(p.size_median_usd * math.exp(p.size_sigma**2 / 2), p.size_cap_usd)
-        directional = 2 * (1 - p.hedged_share) * float(interest.sum())
-        # As many come per second as leave, plus those who are liquidated.
-        self._rate = 1.15 * directional / mean_usd / p.life_s * step_s
-        self._candidates = max(1, math.ceil(2 * self._rate * p.heat_max))
-        self._leavers = max(1, math.ceil(2 * self._rate))
-        self._step_s = step_s
-        self._entries = Draws(seed, "entries", kind="uniform", width=self._WIDTH * self._candidates)
-        self._sizes = Draws(seed, "entry_sizes", kind="normal", width=self._candidates)
-        self._exits = Draws(seed, "exits", kind="uniform", width=2 * self._leavers)
-        self._ladder = np.cumsum(RETAIL_WEIGHT)
-        self._touch: tuple[list[int], list[int]] = ([], [])
-
-    def step(self, trend: NDArray[np.float64], heat: float, watch: Watch) -> None:
-        """One step of stops, exits and entries.
-
-        `trend` is the 4 h move per asset in sigmas; `heat` multiplies the rate of entries.
-        """
-        books = self._exchange.books
-        self._touch = (list(books.bid), list(books.ask))
-        self._stop_out(watch)
-        self._leave()
-        draw = self._entries.row()
-        sizes = self._sizes.row()
-        wide = draw.reshape(self._candidates, self._WIDTH)
-        # At most twice the hot rate: whoever draws more than that does not come in any case.
-        likely = np.nonzero(wide[:, 0] * self._candidates < self._rate * heat * 2.0)[0]
-        for i in likely.tolist():
-            row = wide[i].tolist()
-            c = min(int(np.searchsorted(self._cumulative, row[1])), len(self._cumulative) - 1)
-            pull = float(trend[self._exchange.contracts[c].asset_index])
-            # Entries rise with the trend, up to twice the normal rate.
-            eager = heat * min(2.0, 0.8 + 0.2 * abs(pull))
-            if row[0] * self._candidates < self._rate * eager:
-                self._enter(c, pull, row, float(sizes[i]), heat)
-
-    def _enter(self, c: int, pull: float, u: list[float], z: float, heat: float) -> None:
-        exchange, p = self._exchange, self._parameters
-        contract, accounts = exchange.contracts[c], exchange.accounts
-        # Whom a storm draws in comes on either side, and to trade fast; only the usual ones follow
-        # the trend. If all did, trend and entries would feed each other without end.
-        lean = p.long_bias + min(max(p.trend_slope * pull, -p.trend_lean_max), p.trend_lean_max)
-        lean /= heat
-        sign = 1 if u[2] < 1 / (1 + math.exp(-lean)) else -1
-        usd = min(p.size_median_usd * math.exp(p.size_sigma * z), p.size_cap_usd)
-        lots = int(usd * MICRO) // exchange.value(c, 1)
-        leverage = (
-            float(SLOW[int(u[4] * len(SLOW))])
-            if u[3] < p.slow_share / heat
-            else float(RETAIL[min(int(np.searchsorted(self._ladder, u[4])), len(RETAIL) - 1)])
-        )
-        cross = u[5] < p.cross_share
-        if cross:
-            leverage = max(1.2, leverage * (0.15 + 0.45 * u[6]))
-        # The venue's own cap: initial margin covers twice the maintenance of the lowest tier.
-        cap = MICRO / (2 * int(accounts.tiers.rate_ppm[c, 0]))
-        leverage = min(leverage, cap)
-        value = exchange.value(c, lots)
-        if lots == 0:
-            return
-        kind = Kind.CROSS if cross else Kind.ISOLATED
-        alternative = self._collateral_ppm if cross and sign > 0 and u[9] < 0.5 else 0
-        row = accounts.open(contract.venue_index, kind, int(value / leverage), alternative)
-        if row < 0:
-            return
-        if u[7] < p.taker_share:
-            exchange.order(row, c, sign * lots)
-        else:
-            exchange.passive(row, c, sign * lots)
-        if not accounts.lots[:, row].any():
-            accounts.close(row)
-        elif u[8] < p.stop_share:
-            mark = int(exchange.marks[c])
-            stop = round(mark * (1 - sign * p.stop_distance / leverage))
-            accounts.stop[contract.asset_index, row] = max(1, stop)
-
-    def _leave(self) -> None:
-        """Random holders close at market; those who lose hold on longer (C1)."""
-        exchange, p = self._exchange, self._parameters
-        accounts = exchange.accounts
-        draw = self._exits.row()
-        chance = accounts.count * self._step_s / p.life_s / self._leavers
-        for i in range(self._leavers):
-            row = int(draw[2 * i] * accounts.count)
-            if accounts.kind[row] not in (Kind.ISOLATED, Kind.CROSS):
-                continue
-            held = accounts.lots[:, row].tolist()
-            first = int(accounts.venue[row]) * accounts.assets
-            profit = sum(
-                exchange.value(first + a, lots) - int(accounts.cost[a, row])
-                for a, lots in enumerate(held)
-                if lots
-            )
-            if draw[2 * i + 1] < chance * (p.loss_exit_ratio if profit < 0 else 1.0):
-                for a in range(accounts.assets):
-                    self._close(row, a)
-
-    def _stop_out(self, watch: Watch) -> None:
-        for a, row in watch.stopped(self._exchange.marks):
-            self._close(row, a)
-
-    def _close(self, row: int, asset: int) -> None:
-        """Close one position; an account without positions or debt leaves.
-
-        Orders are protected against slippage: what a thin book does not take waits a step.
-        """
-        exchange = self._exchange
-        accounts = exchange.accounts
-        held = int(accounts.lots[asset, row])
-        if held == 0:
-            return
-        c = int(accounts.venue[row]) * accounts.assets + asset
-        touch = self._touch[0][c] if held > 0 else self._touch[1][c]
-        slip = round(_SLIP / LEVEL) * (-1 if held > 0 else 1)
-        limit = int(exchange.books.ticks[c, touch + slip])
-        exchange.order(row, c, -held, limit=limit)
-        if accounts.lots[:, row].any():
-            return
-        debt = -int(accounts.cash[row])
-        if debt > 0:
-            # A stop that slipped beyond the margin leaves a debt, which the fund covers.
-            fund = accounts.role(int(accounts.venue[row]), Kind.FUND)
-            exchange.pay(fund, row, debt)
-            exchange.note_fund(row, fund, -debt)
-        accounts.close(row)
-
-
-class Carry:
-    """Hedgers at 1x who take the directional imbalance off the makers, slowly."""
-
-    _SHARE_PER_S = 1 / 1_800.0
-
-    def __init__(self, exchange: Exchange, step_s: float) -> None:
-        self._exchange = exchange
+        self._exchange, self._parameters = exchange, parameters
+        self._interest = interest_of(exchange, assets)
         self._share = min(1.0, self._SHARE_PER_S * step_s)
         self._turn = 0
 
-    def step(self) -> None:
-        """One contract in turn: trade a share of the makers' inventory towards zero."""
+    def step(self, heat: float) -> None:
+        """One contract in turn: trade a share of the makers' inventory towards zero.
+
+        To close a hedge pays as soon as a storm puts the perpetual on the wrong side of spot, so
+        that goes with `heat`; to open one needs new money and keeps its pace.
+        """
         exchange = self._exchange
         accounts = exchange.accounts
         count = len(exchange.contracts)
@@ -272,10 +144,16 @@ class Carry:
         noise = accounts.role(contract.venue_index, Kind.NOISE)
         held = int(accounts.lots[contract.asset_index, maker])
         held += int(accounts.lots[contract.asset_index, noise])
-        lots = int(held * self._share * count)
+        row = accounts.role(contract.venue_index, Kind.CARRY)
+        hedge = int(accounts.lots[contract.asset_index, row])
+        share = self._share * count
+        lots = int(held * share)
+        beyond = burden(exchange, self._turn, self._interest, self._parameters)
+        if beyond * hedge < 0:
+            more = int(beyond * min(1.0, share * (heat - 1.0)))
+            lots += max(-abs(hedge), min(abs(hedge), more))
         if lots == 0:
             return
-        row = accounts.role(contract.venue_index, Kind.CARRY)
         accounts.pay_in(row, abs(exchange.value(self._turn, lots)))
         # Carry trades rest in the book: they are makers who keep what they get.
         exchange.passive(row, self._turn, lots)

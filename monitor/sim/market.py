@@ -36,7 +36,7 @@ from monitor.sim.accounts import Accounts, Kind, Watch
 from monitor.sim.book import Books
 from monitor.sim.chance import Draws
 from monitor.sim.exchange import Exchange, Trade, Transfer
-from monitor.sim.flow import Arbitrage, Carry, Directional, LargeOrders, Noise
+from monitor.sim.flow import Arbitrage, Carry, LargeOrders, Noise
 from monitor.sim.fundamental import Fundamental
 from monitor.sim.liquidation import Liquidation, LiquidationEngine
 from monitor.sim.marks import SAMPLE_S, Marks
@@ -44,6 +44,7 @@ from monitor.sim.parameters import ASSETS, LEVEL, Asset, Variant
 from monitor.sim.population import CROWD_S, Population
 from monitor.sim.rules import MICRO, VENUES, Contract, Venue, contracts_of
 from monitor.sim.scenarios import CALM, Scenario
+from monitor.sim.traders import Directional
 
 NS = 1_000_000_000
 EPOCH_NS = 1_767_225_600 * NS
@@ -162,7 +163,7 @@ class Market:
         self._traders = Directional(
             self.exchange, assets, p, seed=seed, step_s=step_s, collateral_share=collateral
         )
-        self._carry = Carry(self.exchange, step_s)
+        self._carry = Carry(self.exchange, assets, p, step_s)
         self._arbitrage = Arbitrage(self.exchange, assets, p, step_s)
         self._large = LargeOrders(self.exchange, assets, self.scenario.orders, step_s)
         self._drift = Draws(seed, "venue_basis", kind="normal", width=len(contracts))
@@ -201,7 +202,7 @@ class Market:
         self._large.step()
         self._noise.step(self.fundamental.stress, self._survival)
         self._traders.step(self._trend(), self._heat, self.watch)
-        self._carry.step()
+        self._carry.step(self._heat)
         self._arbitrage.step(self._out(), self._survival)
         return Step(self.at, exchange.trades, self.engine.records, exchange.transfers)
 

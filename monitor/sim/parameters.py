@@ -47,9 +47,9 @@ class Parameters(Struct, frozen=True):
     jump_size: float = 0.006
     # News is digested in two stages: this share over minutes, the rest at once; the share varies
     # as `share ** exp(sd * normal)`.
-    slow_news_share: float = 0.45
-    slow_news_sd: float = 1.0
-    slow_news_s: float = 200.0
+    slow_news_share: float = 0.5
+    slow_news_sd: float = 0.8
+    slow_news_s: float = 300.0
     # Volatility and jumps feed on jumps: a shock is digested in minutes, not at once.
     unrest_gain: float = 0.2
     unrest_max: float = 3.0
@@ -97,10 +97,19 @@ class Parameters(Struct, frozen=True):
     trend_slope: float = 0.8
     # Even in a crash some buy the dip: the trend moves the side's log-odds by at most this.
     trend_lean_max: float = 1.5
-    # Entries per unit of heat: the five-minute mean of |z| above its usual size.
+    # Activity per unit of heat: the five-minute mean of |z| above its usual size.
     heat_gain: float = 4.5
     heat_max: float = 30.0
     heat_s: float = 300.0
+    # Of the heat this share brings new traders, who are out again after `storm_life_s`.
+    storm_entries: float = 0.1
+    storm_life_s: float = 300.0
+    # Holders in profit close so many times as often per unit of heat, against makers' burden only.
+    profit_gain: float = 2.5
+    # Makers keep so much of the open interest before they hand on what a storm left them with.
+    maker_share: float = 0.005
+    # Whoever was closed out is back within this time.
+    return_s: float = 6 * 3_600.0
     long_bias: float = 0.2
     taker_share: float = 0.6
     cross_share: float = 0.5
