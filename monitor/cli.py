@@ -23,9 +23,10 @@ import msgspec
 
 from monitor import __version__, app, ask, demo, logs, picture, tables, whatif
 from monitor.ask import QuestionError, Unanswered
-from monitor.backtest import fit, history, skill
+from monitor.backtest import fit, skill
 from monitor.backtest import heatmap as heatmap_report
 from monitor.backtest.fitting import TooFewPositivesError
+from monitor.backtest.history import report as history
 from monitor.backtest.skill import OverlapError
 from monitor.config import (
     Config,

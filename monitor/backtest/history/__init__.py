@@ -1,0 +1,1 @@
+"""What is left of the forecast on a recorded past, where there is neither book nor print."""
