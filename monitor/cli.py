@@ -14,7 +14,6 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
@@ -36,6 +35,7 @@ from monitor.config import (
     parse_environment,
     parse_instruments,
     parse_toml,
+    shipped,
 )
 from monitor.events import Instrument
 from monitor.journal import JournalError
@@ -340,7 +340,7 @@ def _configuration(
 ) -> tuple[Config, list[Instrument], dict[str, str]]:
     """The effective configuration, the static specifications and the values' origins."""
     environment = _with_secret_files(os.environ)
-    layers: list[Layer] = [parse_toml(_shipped("monitor.toml"), "shipped")]
+    layers: list[Layer] = [parse_toml(shipped("monitor.toml"), "shipped")]
     path = options.config or environment.get("CASCADE_CONFIG")
     if path:
         try:
@@ -349,7 +349,7 @@ def _configuration(
             raise ConfigError(f"{path}: {error}") from error
     layers.append(parse_environment(environment))
     config, origins = merge(layers)
-    specifications = parse_instruments(_shipped("instruments.toml"), "instruments.toml")
+    specifications = parse_instruments(shipped("instruments.toml"), "instruments.toml")
     return config, specifications, origins
 
 
@@ -365,14 +365,6 @@ def _with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
                 raise ConfigError(f"environment {name}: {error}") from error
             resolved[name.removesuffix("_FILE")] = text
     return resolved
-
-
-def _shipped(name: str) -> str:
-    """A file of `config/`: inside the installed package, or beside it in a checkout."""
-    packaged = files("monitor") / "shipped" / name
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    return (Path(__file__).parent.parent / "config" / name).read_text(encoding="utf-8")
 
 
 def _shard(text: str) -> app.Shard:

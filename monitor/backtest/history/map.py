@@ -7,8 +7,6 @@ them, as the warm start takes it of a candle. What the mark did within five minu
 wicks consume nothing. No print is heard, so the weights of leverage stay the prior's.
 """
 
-from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from monitor.backtest.heatmap import RECIPE
 from monitor.backtest.history.files import Stretch
-from monitor.config import parse_instruments
+from monitor.config import parse_instruments, shipped
 from monitor.core.cascade.curves import DISTANCES
 from monitor.core.conditions import DIRECTIONS, SIGN
 from monitor.core.heatmap.calibration import CLIMATOLOGY_STEP, DEFAULT_PRIOR
@@ -58,14 +56,9 @@ class Fuel(Struct, frozen=True):
 
 def instrument_of(asset: str) -> Instrument:
     """Binance's contract from the shipped table, or one whose margin tiers are not known."""
-    packaged = files("monitor") / "shipped" / "instruments.toml"
-    if packaged.is_file():
-        text = packaged.read_text(encoding="utf-8")
-    else:
-        checkout = Path(__file__).parents[2] / "config" / "instruments.toml"
-        text = checkout.read_text(encoding="utf-8")
     name = f"binance:{asset}USDT"
-    known = {i.name: i for i in parse_instruments(text, "instruments.toml")}
+    table = parse_instruments(shipped("instruments.toml"), "instruments.toml")
+    known = {i.name: i for i in table}
     generic = Instrument(
         name=name,
         venue="binance",
