@@ -157,18 +157,13 @@ def molchan(series: Sequence[Series], *, horizon_min: int) -> float:
 
     The curve is the share of onsets missed over the share of time in alarm, all thresholds.
     """
-    peaks = np.array(
-        [
-            s.p[max(0, onset - horizon_min) : onset].max()
-            for s in series
-            for onset in s.onsets
-            if onset > 0
-        ]
-    )
+    said = [s.p[max(0, onset - horizon_min) : onset] for s in series for onset in s.onsets]
+    # An onset at the very beginning, or where nothing is graded, had no chance of being foretold.
+    peaks = np.array([before.max() for before in said if len(before)])
     if not len(peaks):
         return float("nan")
     # The highest of the minutes before an onset is compared with that before any minute.
-    maxima = np.concatenate([_highest_before(s.p, horizon_min) for s in series])
+    maxima = np.concatenate([_highest_before(s.p, horizon_min) for s in series if len(s.p)])
     below = (maxima[None, :] < peaks[:, None]).mean(axis=1)
     ties = (maxima[None, :] == peaks[:, None]).mean(axis=1)
     return float(2.0 * (below + 0.5 * ties).mean() - 1.0)

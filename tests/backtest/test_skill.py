@@ -171,6 +171,9 @@ def test_the_area_of_molchan_is_one_for_a_prophet_and_nothing_for_a_clock():
     p[299] = 1.0
     assert molchan([Series(p, np.zeros(500), [300])], horizon_min=1) == pytest.approx(1.0, abs=0.01)
     assert molchan([Series(np.zeros(500), np.zeros(500), [300])], horizon_min=15) == 0.0
+    # A run of which nothing is graded says nothing, and does not end the report.
+    none = Series(np.zeros(0), np.zeros(0), [3])
+    assert molchan([Series(p, np.zeros(500), [300]), none], horizon_min=1) > 0.98
 
 
 # ---------------------------------------------------------------------------------- the fit
