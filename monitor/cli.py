@@ -35,12 +35,12 @@ from monitor.config import (
     parse_environment,
     parse_instruments,
     parse_toml,
-    shipped,
 )
 from monitor.events import Instrument
 from monitor.journal import JournalError
 from monitor.picture import PictureError
 from monitor.recordings import FORMATS, RecordingError
+from monitor.shipping import shipped
 from monitor.sim.scenarios import NAMES
 from monitor.sinks.embedded import EmbeddedError
 from monitor.sinks.redis import masked

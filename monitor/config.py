@@ -1,17 +1,14 @@
 """The configuration as data: one frozen struct a section, units in the names.
 
 `config/monitor.toml` is the only place with default values; a user's file and the environment lie
-over it, key by key. This module parses and checks; it opens no file but those that come with it,
-and reads no environment.
+over it, key by key. This module parses and checks; it opens no file and reads no environment.
 """
 
 import copy
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from math import inf
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -174,14 +171,6 @@ class Layer(Struct, frozen=True):
 
     origin: str
     values: dict[str, Any]
-
-
-def shipped(name: str) -> str:
-    """A file of `config/`: inside the installed package, or beside it in a checkout."""
-    packaged = files("monitor") / "shipped" / name
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    return (Path(__file__).parent.parent / "config" / name).read_text(encoding="utf-8")
 
 
 def parse_toml(text: str, origin: str) -> Layer:

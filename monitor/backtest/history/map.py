@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from monitor.backtest.heatmap import RECIPE
 from monitor.backtest.history.files import Stretch
-from monitor.config import parse_instruments, shipped
+from monitor.config import parse_instruments
 from monitor.core.cascade.curves import DISTANCES
 from monitor.core.conditions import DIRECTIONS, SIGN
 from monitor.core.heatmap.calibration import CLIMATOLOGY_STEP, DEFAULT_PRIOR
 from monitor.core.heatmap.map import Map
 from monitor.core.heatmap.pooling import fuel
 from monitor.events import NS, Candle, Instrument, Taker
+from monitor.shipping import shipped
 
 Floats = NDArray[np.float64]
 
