@@ -20,7 +20,7 @@ from monitor.core.cascade.insurance import VenueFund
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
 from monitor.core.forecast.prints import PSI
 from monitor.core.heatmap.pooling import by_distance
-from monitor.core.risk import USUAL_W
+from monitor.core.prospect import USUAL_W
 from monitor.events import Band, Heatmap, Quantities
 from monitor.feeds.replay import JournalFiles
 from monitor.journal import Header, JournalError

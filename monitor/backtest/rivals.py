@@ -27,7 +27,7 @@ from monitor.core.heatmap.calibration import DEFAULT_PRIOR
 from monitor.core.heatmap.map import Parameters
 from monitor.core.heatmap.margin import MarginTable, distances
 from monitor.core.heatmap.pooling import Estimate
-from monitor.core.risk import Outlook
+from monitor.core.risk import Outlook, foreseen
 from monitor.events import HORIZONS_S, Direction
 from monitor.sim.market import Market
 from monitor.sim.truth import positions
@@ -96,7 +96,8 @@ class Rivals:
             for r, name in enumerate(RIVALS):
                 outlook = self._outlooks[name, direction]
                 sd = 0.0 if name == "oracle" else now.level_sd
-                outlook.update(replace(now, fuel=curves[name], level_sd=sd), asset.conditions)
+                own = replace(now, fuel=curves[name], level_sd=sd)
+                outlook.update(own, foreseen({direction: own}, asset.conditions), asset.conditions)
                 vector = outlook.features.vector()
                 for i, column in enumerate(_COLUMNS):
                     value = vector[column]

@@ -35,10 +35,11 @@ from monitor.core.heatmap.map import Map
 from monitor.core.heatmap.pooling import Estimate, fuel, fuel_within, pooled
 from monitor.core.heatmap.priors import PUBLISHED, Belief
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
+from monitor.core.prospect import USUAL_W, psi
 from monitor.core.quantities.commonality import ALONE, Neighbourhood
 from monitor.core.quantities.funds import by_venue
 from monitor.core.quantities.quantities import Present, Quantifier
-from monitor.core.risk import USUAL_W, Outlook, OutlookState, Situation
+from monitor.core.risk import Outlook, OutlookState, Situation, foreseen
 from monitor.core.saved import StateError, packed, unpacked
 from monitor.events import (
     NS,
@@ -243,16 +244,16 @@ class Asset:
         absent = self._absent(at)
         price = self.conditions.price()
         mark = together.mark if together is not None else price
-        directions, alerts, confidence = [], [], 1.0
+        volatility = self.conditions.forecast
         # As of before: which of the two comes first must not matter.
         bursts = {d: outlook.burst(at) for d, outlook in self.outlooks.items()}
         for d in DIRECTIONS:
             depth = self._depth(at, d)
             here = fuel(together, d) if together is not None else None
-            now = Situation(
+            self.situations[d] = Situation(
                 at=at,
                 mark=mark,
-                volatility=self.conditions.forecast if price is not None else None,
+                volatility=volatility if price is not None else None,
                 depth=depth,
                 fuel=here,
                 level_sd=together.level_sd if together is not None else 0.0,
@@ -267,8 +268,10 @@ class Asset:
                 venue_fuel=_shares(estimates, d),
                 opposite=bursts[OPPOSITE[d]],
             )
-            self.situations[d] = now
-            risk, sure, raised = self.outlooks[d].update(now, self.conditions)
+        ahead = foreseen(self.situations, self.conditions)
+        directions, alerts, confidence = [], [], 1.0
+        for d, outlook in self.outlooks.items():
+            risk, sure, raised = outlook.update(self.situations[d], ahead, self.conditions)
             directions.append(risk)
             alerts += raised
             for alert in raised:
@@ -278,7 +281,6 @@ class Asset:
         measured = self._measured(at, estimates, directions)
         faults = self._faults(at, absent, together, directions[0].abstaining)
         alerts += self._quality.step(at, faults)
-        volatility = self.conditions.forecast
         self.risk = Risk(
             mark=mark,
             quality=quality,
@@ -312,7 +314,7 @@ class Asset:
             present[d] = Present(
                 depth=now.depth,
                 fuel=now.fuel,
-                psi=self.outlooks[d].psi(self.conditions),
+                psi=psi(self.conditions, d),
                 critical=mechanism.critical_shock if mechanism is not None else None,
             )
         self.quantifier.take(at, estimates, present, self.neighbourhood)
@@ -361,7 +363,7 @@ class Asset:
             shock,
             venues,
             survival=USUAL_W,
-            psi=self.outlooks[direction].psi(self.conditions),
+            psi=psi(self.conditions, direction),
             within_s=within_s,
             spot_share=spot_share,
             alphas={name: arbitrage.alpha(name) for name in arbitrage.venues},

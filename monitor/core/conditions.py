@@ -79,6 +79,9 @@ class Conditions:
         # Price and volatility per second, newest last; None while no mark was fresh.
         self._prices: deque[float | None] = deque(maxlen=MOVES_S[-1] + 1)
         self._sigmas: deque[float | None] = deque(maxlen=MOVES_S[-1] + 1)
+        # Upwards, as of the last second.
+        self._moves: tuple[float, float] | None = None
+        self._moves_sigma: tuple[float, float] | None = None
         self._low = self._high = 0.0
         self._interests: deque[float | None] = deque(maxlen=6)
         self._source = ""
@@ -126,6 +129,7 @@ class Conditions:
         self.forecast = self.volatility.forecast()
         self._prices.append(price)
         self._sigmas.append(self.forecast.sigma[1] if self.forecast is not None else None)
+        self._measure_moves()
         if price is not None:
             self._low = min(self._low, price) if self._low else price
             self._high = max(self._high, price)
@@ -157,6 +161,23 @@ class Conditions:
         self._prices.clear()
         self._low = self._high = 0.0
         return None
+
+    def _measure_moves(self) -> None:
+        """Moves over `MOVES_S`, as log ratios and in standard deviations."""
+        self._moves = self._moves_sigma = None
+        prices, now = self._prices, self._prices[-1]
+        if now is None:
+            return
+        found = []
+        for seconds in MOVES_S:
+            since = max(0, len(prices) - seconds - 1)
+            past = (prices[i] for i in range(since, len(prices)))
+            found.append(log(now / next((p for p in past if p is not None), now)))
+        self._moves = found[0], found[1]
+        sigma = next((s for s in self._sigmas if s is not None), None)
+        if sigma is not None and sigma > 0.0:
+            usual = [sigma * sqrt(seconds) for seconds in MOVES_S]
+            self._moves_sigma = found[0] / usual[0], found[1] / usual[1]
 
     def _observe(self, at: int) -> tuple[float, float]:
         """Let every book be read; USD that takers bought and sold since the last time."""
@@ -218,25 +239,11 @@ class Conditions:
 
     def moves(self, direction: Direction) -> tuple[float, float] | None:
         """Moves over `MOVES_S` as log ratios, positive in the direction."""
-        prices = self._prices
-        now = prices[-1] if prices else None
-        if now is None:
-            return None
-        found = []
-        for seconds in MOVES_S:
-            since = max(0, len(prices) - seconds - 1)
-            past = (prices[i] for i in range(since, len(prices)))
-            before = next((p for p in past if p is not None), None)
-            found.append(SIGN[direction] * log(now / before) if before is not None else 0.0)
-        return found[0], found[1]
+        return _towards(direction, self._moves)
 
     def moves_sigma(self, direction: Direction) -> tuple[float, float] | None:
         """The same in standard deviations, by the volatility that was forecast before them."""
-        moves = self.moves(direction)
-        sigma = next((s for s in self._sigmas if s is not None), None)
-        if moves is None or sigma is None or sigma <= 0.0:
-            return None
-        return moves[0] / (sigma * sqrt(MOVES_S[0])), moves[1] / (sigma * sqrt(MOVES_S[1]))
+        return _towards(direction, self._moves_sigma)
 
     def liquidated_usd(self, at: int, direction: Direction) -> tuple[float, float, float] | None:
         """Forced closes in the last 10, 60 and 300 s; None while nobody prints any."""
@@ -411,6 +418,14 @@ class _Side:
         self.throughput = Throughput()
         # Depth within 1 % per minute.
         self.depths: deque[float | None] = deque(maxlen=DEPTH_BEFORE_MIN[1])
+
+
+def _towards(
+    direction: Direction, upwards: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    if upwards is None:
+        return None
+    return SIGN[direction] * upwards[0], SIGN[direction] * upwards[1]
 
 
 def _is_fresh(state: InstrumentState, at: int) -> bool:

@@ -7,9 +7,9 @@ from typing import Final, TypeAlias
 from monitor.core.asset import Asset
 from monitor.core.cascade.coupling import Contagion, StressBetas, StressRow, contagion
 from monitor.core.conditions import DIRECTIONS, Conditions
+from monitor.core.prospect import USUAL_W
 from monitor.core.quantities.commonality import Commonality, Neighbourhood, Together
 from monitor.core.quantities.quantities import BURST
-from monitor.core.risk import USUAL_W
 from monitor.events import NS, Direction
 
 VIOLENT: Final = 3.0

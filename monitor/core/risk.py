@@ -1,42 +1,38 @@
 """The risk of one asset in one direction: how fragile, how far, how large, how likely, and why.
 
-`Outlook` puts depth against fuel, finds the critical points over what is uncertain in both, turns
-them into probabilities, phases and reasons, and has its own forecasts graded.
+`Outlook` turns what `prospect` found in the curves into probabilities, phases and reasons, and has
+its own forecasts graded.
 """
 
+from collections.abc import Mapping
 from math import exp, log, sqrt
 from typing import Final
 
-import numpy as np
 from msgspec import Struct
 
 from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.phases import Phases, PhasesState
 from monitor.core.alerts.reasons import Burst, Evidence, Picture, Unheard, ranked
 from monitor.core.alerts.rules import RISK, WARNING, AlertRules
-from monitor.core.cascade.curves import DISTANCES, Floats
-from monitor.core.cascade.impact import stop_of_requote
+from monitor.core.cascade.curves import Floats, value_at
 from monitor.core.cascade.loop import (
     GAIN_CAP,
     Folds,
     as_distance,
     as_ratio,
-    gain_window,
     severity,
-    solve,
 )
 from monitor.core.conditions import SIGN, Conditions
 from monitor.core.depth.supply import Curve
 from monitor.core.depth.survival import absorbed
 from monitor.core.forecast.alarms import AlarmRecord, AlarmState
-from monitor.core.forecast.coefficients import LABEL_SIGMAS
 from monitor.core.forecast.components import components
 from monitor.core.forecast.features import Features, PerHorizon
-from monitor.core.forecast.label import LabelRule, Tier, Verdict
+from monitor.core.forecast.label import Tier, Verdict
 from monitor.core.forecast.model import Forecaster, HeldState, Model, confidence, score
-from monitor.core.forecast.passage import first_passage, structural
 from monitor.core.forecast.scorecard import Decided, Scorecard, ScorecardState
 from monitor.core.forecast.volatility import Forecast as Volatility
+from monitor.core.prospect import SCALE_NODES, Chain, Prospect, prospect
 from monitor.events import (
     HORIZONS_S,
     NS,
@@ -50,24 +46,14 @@ from monitor.events import (
     Range,
 )
 
-LABEL: Final = LabelRule()
 TIER: Final[Tier] = 1
 """Tier of the label that forecasts are graded by."""
-
-SCALE_NODES: Final = (-sqrt(3.0), 0.0, sqrt(3.0))
-SCALE_WEIGHTS: Final[Floats] = np.array([1.0, 4.0, 1.0]) / 6.0
-"""Gauss-Hermite over the level of the map, which is lognormal."""
 
 MIDDLE_W: Final = 1
 """Index of the median node of survival."""
 
-USUAL_W: Final = 0.5
-"""Survival at which one number has to stand for all: the median of the nodes (A7)."""
-
 HEADLINE: Final = 1
 """The horizon that the score is about, 15 minutes."""
-
-_TAU: Final[Floats] = np.array(HORIZONS_S, dtype=np.float64)
 
 
 class Situation(Struct, frozen=True, kw_only=True):
@@ -107,20 +93,19 @@ class Situation(Struct, frozen=True, kw_only=True):
     opposite: Burst | None = None
 
 
-class Chain(Struct, frozen=True):
-    """The mechanism as solved: critical points, chance of reaching them, and what follows.
-
-    `critical` has the median critical move, sale and landing; None where most nodes have none.
-    `gain` is the loop gain, the mean of the nodes.
-    """
-
-    folds: Folds
-    weights: Floats
-    critical: tuple[float, float, float | None] | None
-    reached: PerHorizon
-    gain: float
-    fuel_ratio: float | None
-    psi: float
+def foreseen(situations: Mapping[Direction, Situation], conditions: Conditions) -> Prospect | None:
+    """What lies ahead in both directions of one asset at one time; None without a volatility."""
+    first = next(iter(situations.values()))
+    if first.volatility is None:
+        return None
+    curves = {
+        d: (now.depth.usd, now.fuel)
+        for d, now in situations.items()
+        if now.depth is not None and now.fuel is not None
+    }
+    return prospect(
+        curves, level_sd=first.level_sd, volatility=first.volatility, conditions=conditions
+    )
 
 
 class Said(Struct, frozen=True):
@@ -174,13 +159,16 @@ class Outlook:
         return self._phases.burst(at)
 
     def update(
-        self, now: Situation, conditions: Conditions
+        self, now: Situation, ahead: Prospect | None, conditions: Conditions
     ) -> tuple[DirectionRisk, float, list[Alert]]:
-        """Form the outlook: the risk, the confidence in it, and the alerts that follow."""
+        """Form the outlook: the risk, the confidence in it, and the alerts that follow.
+
+        `ahead` is None while volatility is not known.
+        """
         at = now.at
-        chain = self._chain(now, conditions)
+        chain = None if ahead is None else ahead.chains.get(self._direction)
         printed = conditions.liquidated_usd(at, self._direction)
-        features = self.features = self._features(now, chain, conditions, printed)
+        features = self.features = self._features(now, ahead, conditions, printed)
         forecast = self._forecaster.forecast(at, features)
         p_map = forecast.map if chain is not None else None
         # What is stale is held by the phase; nothing new is said from it.
@@ -195,7 +183,7 @@ class Outlook:
             gain_stretch=None
             if chain is None or now.mark is None or evidence.loop_gain is None
             else _stretch(now.mark, chain.folds, self._direction),
-            gain_capped=chain is not None and bool((chain.folds.gain >= GAIN_CAP).any()),
+            gain_capped=chain is not None and bool(chain.folds.gain.max() >= GAIN_CAP),
             venue_fuel=now.venue_fuel,
             unheard=now.unheard,
         )
@@ -224,7 +212,7 @@ class Outlook:
                 )
                 for i, h in enumerate(HORIZONS_S)
             ],
-            mechanism=self._mechanism(now, chain, evidence.amplification),
+            mechanism=self._mechanism(now, chain),
             normal_move=evidence.reach,
             fuel_usd=evidence.fuel_usd,
             depth_usd=evidence.depth_usd,
@@ -266,74 +254,20 @@ class Outlook:
             abstaining=next(filter(None, reasons), ""),
         )
 
-    def _chain(self, now: Situation, conditions: Conditions) -> Chain | None:
-        volatility = now.volatility
-        if now.depth is None or now.fuel is None or volatility is None:
-            return None
-        d = self._direction
-        moves = conditions.moves_sigma(d)
-        survival, shares = conditions.survival(d).nodes(max(0.0, moves[0]) if moves else 0.0)
-        psi = self.psi(conditions)
-        scale = np.array([exp(z * now.level_sd) for z in SCALE_NODES])
-        folds = solve(
-            now.depth.usd,
-            now.fuel,
-            survival=survival,
-            scale=scale,
-            psi=psi,
-            window=gain_window(volatility.sigma[1] * sqrt(300.0)),
-        )
-        weights = shares[:, None] * SCALE_WEIGHTS
-        reached = structural(
-            _or_never(folds.requote_distance),
-            _or_never(folds.critical_usd),
-            weights.ravel(),
-            sigma=np.array(volatility.sigma[1:]),
-            tau=_TAU,
-            vol_of_vol=np.array(volatility.vol_of_vol[1:]),
-            jump_rate=volatility.jump_rate,
-            jump_size=volatility.jump_size,
-            sigma_flow=conditions.flow_sigma(),
-        )
-        reach = 2.0 * volatility.sigma[2] * sqrt(900.0)
-        fuel, depth = _at(now.fuel, reach), USUAL_W * _at(now.depth.usd, reach)
-        p = reached.tolist()
-        ratio = fuel / depth if depth > 0.0 else None
-        critical = _critical(folds, weights, d)
-        gain = _mean(folds.gain, weights)
-        return Chain(folds, weights, critical, (p[0], p[1], p[2]), gain, ratio, psi)
-
-    def psi(self, conditions: Conditions) -> float:
-        """Flow that hits the book for each forced dollar, what is refilled meanwhile taken off."""
-        d = self._direction
-        rho = absorbed(conditions.refill_usd_s(d), conditions.throughput(d))
-        return conditions.psi(d) * (1.0 - rho)
-
     def _features(
         self,
         now: Situation,
-        chain: Chain | None,
+        ahead: Prospect | None,
         conditions: Conditions,
         printed: tuple[float, float, float] | None,
     ) -> Features:
         at, d, volatility = now.at, self._direction, now.volatility
-        passage: PerHorizon | None = None
-        if volatility is not None:
-            wanted = max(LABEL.least_move, LABEL_SIGMAS * volatility.day * sqrt(300.0))
-            p = first_passage(
-                np.array([wanted]),
-                np.array(volatility.sigma[1:]),
-                _TAU,
-                vol_of_vol=np.array(volatility.vol_of_vol[1:]),
-                jump_rate=volatility.jump_rate,
-                jump_size=volatility.jump_size,
-            ).tolist()
-            passage = (p[0], p[1], p[2])
+        chain = None if ahead is None else ahead.chains.get(d)
         normal = conditions.normal_liquidated_usd(d)
         refill = conditions.refill_usd_s(d)
         return Features(
             structural=None if chain is None else chain.reached,
-            passage=passage,
+            passage=None if ahead is None else ahead.passage,
             sigma_fast=None if volatility is None else volatility.sigma[1],
             sigma_slow=None if volatility is None else volatility.day,
             depth=conditions.depth_ratio(d),
@@ -374,10 +308,10 @@ class Outlook:
             critical_usd=None if found is None else found[1],
             normal_move=normal,
             loop_gain=None if chain is None else chain.gain,
-            amplification=self._amplification(now, chain),
+            amplification=None if chain is None else chain.amplification,
             reach=reach,
-            fuel_usd=None if now.fuel is None or reach is None else _at(now.fuel, away),
-            depth_usd=None if now.depth is None or reach is None else _at(now.depth.usd, away),
+            fuel_usd=None if now.fuel is None or reach is None else value_at(now.fuel, away),
+            depth_usd=None if now.depth is None or reach is None else value_at(now.depth.usd, away),
             depth_ratio=depth_ratio,
             depth_recovered=conditions.depth_recovered(d),
             mark=now.mark,
@@ -394,24 +328,8 @@ class Outlook:
             opposite=now.opposite,
         )
 
-    def _amplification(self, now: Situation, chain: Chain | None) -> float | None:
-        """Of a move of two standard deviations; None where it runs beyond what is seen."""
-        volatility = now.volatility
-        if chain is None or now.depth is None or now.fuel is None or volatility is None:
-            return None
-        start = min(2.0 * volatility.sigma[2] * sqrt(900.0), 0.25)
-        if start <= 0.0:
-            return None
-        stop = stop_of_requote(
-            now.depth.usd, now.fuel, np.array([start]), survival=USUAL_W, scale=1.0, psi=chain.psi
-        )
-        end = float(stop[0])
-        return end / start if end == end else None  # noqa: PLR0124  (NaN: beyond the grid)
-
-    def _mechanism(
-        self, now: Situation, chain: Chain | None, amplification: float | None
-    ) -> Mechanism | None:
-        if chain is None or now.depth is None or now.fuel is None or now.mark is None:
+    def _mechanism(self, now: Situation, chain: Chain | None) -> Mechanism | None:
+        if chain is None or now.mark is None:
             return None
         d, folds = self._direction, chain.folds
         found = chain.critical
@@ -427,8 +345,8 @@ class Outlook:
             loop_gain=chain.gain,
             gain_from=near,
             gain_to=far,
-            supercritical_share=_mean(folds.supercritical_share, chain.weights),
-            amplification=amplification,
+            supercritical_share=chain.supercritical_share,
+            amplification=chain.amplification,
             jump=None if bad.jump_ratio is None else Range(*bad.jump_ratio),
             liquidated_usd=None
             if bad.liquidated_usd is None
@@ -523,12 +441,6 @@ def _published(
     return tuple(found)
 
 
-def _or_never(values: Floats) -> Floats:
-    """The nodes in one row; what does not happen at any size needs an infinite one."""
-    row = values.ravel()
-    return np.where(np.isnan(row), np.inf, row)
-
-
 def _slope(folds: Folds, level_sd: float) -> float | None:
     """Change of ln(critical USD) per ln(fuel), over what is uncertain in the map's level."""
     low, *_, high = folds.critical_usd[MIDDLE_W].tolist()
@@ -537,31 +449,10 @@ def _slope(folds: Folds, level_sd: float) -> float | None:
     return log(high / low) / ((SCALE_NODES[-1] - SCALE_NODES[0]) * level_sd)
 
 
-def _critical(
-    folds: Folds, weights: Floats, direction: Direction
-) -> tuple[float, float, float | None] | None:
-    order = np.argsort(_or_never(folds.critical_distance), kind="stable")
-    below = weights.ravel()[order].cumsum()
-    middle = order[min(int(below.searchsorted(0.5 * below[-1])), len(order) - 1)]
-    row, column = divmod(int(middle), folds.critical_distance.shape[1])
-    node = folds.node(row, column, direction)
-    if node.shock_ratio is None or node.shock_usd is None:
-        return None
-    return node.shock_ratio, node.shock_usd, node.landing_ratio
-
-
 def _stretch(mark: float, folds: Folds, direction: Direction) -> tuple[float, float]:
     """Prices between which the loop gain is largest, the nearer one first."""
     sign = SIGN[direction]
     return mark * exp(sign * folds.gain_from), mark * exp(sign * folds.gain_to)
-
-
-def _mean(values: Floats, weights: Floats) -> float:
-    return float((values * weights).sum() / weights.sum())
-
-
-def _at(curve: Floats, distance: float) -> float:
-    return float(np.interp(distance, DISTANCES, curve))
 
 
 def _is_alarm(phase: str) -> bool:

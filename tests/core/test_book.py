@@ -184,6 +184,29 @@ def test_prices_survive_the_ladder_digit_for_digit(tick, ticks):
     assert list(contents(book, 0)) == sorted(prices, reverse=True)
 
 
+def test_the_ends_of_a_side_are_found_however_far_they_move():
+    levels = {900.0, 980.0, 999.9}
+    book = synced([(price, 1.0) for price in sorted(levels, reverse=True)], [(1000.1, 1.0)])
+    for price, quantity in (
+        (999.9, 0.0), (999.5, 2.0), (999.5, 0.0), (980.0, 0.0), (1000.0, 1.0), (1000.0, 0.0),
+        (900.0, 0.0), (950.0, 1.0), (999.9, 0.0),
+    ):  # fmt: skip
+        assert book.delta([(price, quantity)], []) is None
+        levels = levels | {price} if quantity else levels - {price}
+        assert book.best()[0] == max(levels, default=None)
+        assert [tick / 10 for tick, _ in book.levels(0)] == sorted(levels, reverse=True)
+
+
+def test_a_window_that_the_venue_keeps_reaches_to_its_worst_level_after_every_delta():
+    bids = [(1000.0 - i, 1.0) for i in range(5)]
+    book = synced(bids, [(1000.1, 1.0)], depth=5, maintained=True)
+    assert book.reach(0) == 996.0
+    book.delta([(996.0, 0.0), (999.5, 1.0)], [])
+    assert book.reach(0) == 997.0
+    book.delta([(800.0, 1.0), (998.0, 0.0)], [])
+    assert book.reach(0) == 800.0
+
+
 class BookAgainstDictionary(RuleBasedStateMachine):
     """Random snapshots, deltas, gaps and checks; the dictionary says what is true."""
 

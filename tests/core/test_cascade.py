@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, value_at
 from monitor.core.cascade.impact import (
     amplification,
     impact,
@@ -40,6 +40,10 @@ def fold(depth, fuel, *, survival=1.0, scale=1.0, psi=1.0, beta=1.0, window=0.00
     )  # fmt: skip
 
 
+def stops_of_requotes(depth, fuel, moves, **changes):
+    return np.array([stop_of_requote(depth, fuel, move, **changes) for move in moves.tolist()])
+
+
 def cluster(usd, *, at, width):
     """A normal cluster at `at` percent; what would lie behind the mark is cut off."""
     below = np.array([0.5 * (1 + erf((x - at) / width / 2**0.5)) for x in PERCENT])
@@ -60,7 +64,7 @@ def test_a_sub_critical_linear_loop_amplifies_by_one_over_one_minus_gain(gain):
     depth = book()
     fuel = gain * depth / 1.5
     moves = np.array([0.0013, 0.01, 0.02])
-    stops = stop_of_requote(depth, fuel, moves, survival=1.0, psi=1.5)
+    stops = stops_of_requotes(depth, fuel, moves, survival=1.0, psi=1.5)
     assert amplification(stops, moves) == pytest.approx(1 / (1 - gain), rel=1e-9)
     sales = depth[[7, 20, 50]]
     stops = stop_of_flow(depth, fuel, sales, survival=1.0, psi=1.5)
@@ -72,8 +76,8 @@ def test_mark_pass_through_damps_the_loop_gain_by_its_share():
     depth = book()
     found = fold(depth, 0.8 * depth, beta=0.5)
     assert found.gain[0, 0] == pytest.approx(0.4)
-    stops = stop_of_requote(depth, 0.8 * depth, np.array([0.01]), survival=1.0, psi=1.0, beta=0.5)
-    assert stops[0] == pytest.approx(0.01 / (1 - 0.4))
+    stop = stop_of_requote(depth, 0.8 * depth, 0.01, survival=1.0, psi=1.0, beta=0.5)
+    assert stop == pytest.approx(0.01 / (1 - 0.4))
 
 
 def test_thinning_depth_turns_one_cluster_from_harmless_into_running_by_itself():
@@ -207,7 +211,7 @@ def test_the_critical_move_of_the_book_is_the_smallest_that_closes_push_on():
     depth, fuel = book(), cluster(60 * MILLION, at=2.5, width=0.4)
     critical = float(fold(depth, fuel).requote_distance[0, 0])
     moves = np.array([critical - STEP, critical])
-    stops = stop_of_requote(depth, fuel, moves, survival=1.0, psi=1.0)
+    stops = stops_of_requotes(depth, fuel, moves, survival=1.0, psi=1.0)
     pushed = stops - moves
     assert pushed[0] <= RUN < pushed[1] + STEP
 
@@ -246,7 +250,7 @@ def test_more_fuel_or_less_depth_never_lowers_risk(depth, fuel, more, thinner):
             assert infinite(a) <= infinite(b) * (1 + 1e-9) + 1e-3 * (name == "critical_usd")
         assert worse.gain[0, 0] >= least.gain[0, 0] * (1 - 1e-9)
         assert worse.supercritical_share[0, 0] >= least.supercritical_share[0, 0]
-        for stop, shocks in ((stop_of_flow, usd), (stop_of_requote, moves)):
+        for stop, shocks in ((stop_of_flow, usd), (stops_of_requotes, moves)):
             before = stop(depth, fuel, shocks, survival=1.0, psi=1.5)
             after = stop(d, f, shocks, survival=w, psi=1.5)
             for a, b in zip(after, before, strict=True):
@@ -336,6 +340,12 @@ def test_a_node_is_the_same_alone_and_among_others():
         for j, s in enumerate(scale):
             alone = fold(depth, fuel, survival=w, scale=s, psi=1.5, window=0.003)
             assert found.node(i, j, "up") == alone.node(0, 0, "up")
+
+
+@given(curves(), st.floats(0.0, 0.4), st.integers(0, POINTS - 1))
+def test_a_single_value_of_a_curve_is_what_interpolation_gives_to_the_bit(curve, distance, point):
+    for x in (distance, float(DISTANCES[point])):
+        assert value_at(curve, x) == np.interp(x, DISTANCES, curve)
 
 
 def test_the_liquidated_amount_counts_the_scale_of_the_map_but_not_what_follows():

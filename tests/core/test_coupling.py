@@ -71,8 +71,8 @@ def test_a_venue_alone_stops_where_the_solver_of_one_pair_says():
         alone = stop_of_flow(depth, fuel, np.array([25 * MILLION]), survival=1.0, psi=1.0)
         assert end.moves[0] == pytest.approx(alone[0], abs=2e-5)
         end = couple([Pressure(depth, fuel, alpha=alpha, requote=0.015)], psi=1.0)
-        alone = stop_of_requote(depth, fuel, np.array([0.015]), survival=1.0, psi=1.0)
-        assert end.moves[0] == pytest.approx(alone[0], abs=2e-5)
+        alone = stop_of_requote(depth, fuel, 0.015, survival=1.0, psi=1.0)
+        assert end.moves[0] == pytest.approx(alone, abs=2e-5)
 
 
 def test_a_slow_approach_is_finished_on_the_grid_and_never_stops_short():

@@ -60,28 +60,31 @@ def test_farther_is_never_likelier_and_wilder_never_less_likely(a, b, s, t, rate
     assert (q >= p - 1e-15).all()
 
 
+def by_price(moves):
+    return first_passage(moves, SIGMA, TAU.reshape(-1, *[1] * moves.ndim))
+
+
 def test_nodes_without_a_critical_point_contribute_nothing_and_lit_ones_all_they_weigh():
     moves = np.array([[np.inf, np.inf, np.inf], [0.0, np.inf, np.inf]])
     shocks = np.full((2, 3), np.inf)
-    p = structural(moves, shocks, np.array([0.2, 0.3, 0.5]), sigma=np.full(3, SIGMA), tau=TAU)
-    assert p[0] == pytest.approx([0.0] * 3)
-    assert p[1] == pytest.approx([0.2] * 3)
+    p = structural(by_price(moves), shocks, np.array([0.2, 0.3, 0.5]), tau=TAU)
+    assert p[:, 0] == pytest.approx([0.0] * 3)
+    assert p[:, 1] == pytest.approx([0.2] * 3)
 
 
 def test_flow_lights_what_price_alone_would_not():
-    moves, shocks = np.array([0.2, 0.2]), np.array([1e6, np.inf])
+    moves, shocks = by_price(np.array([0.2, 0.2])), np.array([1e6, np.inf])
     weights = np.array([0.5, 0.5])
-    common = {"sigma": np.full(3, SIGMA), "tau": TAU}
-    without = structural(moves, shocks, weights, **common)
-    p = structural(moves, shocks, weights, sigma_flow=3e4, **common)
+    without = structural(moves, shocks, weights, tau=TAU)
+    p = structural(moves, shocks, weights, sigma_flow=3e4, tau=TAU)
     assert p == pytest.approx(0.5 * flow_passage(np.full(3, 1e6), 3e4, TAU), rel=1e-3)
     assert (p > without).all()
     assert p.shape == (3,)
-    lit = structural(moves, np.array([0.0, np.inf]), weights, **common)
+    lit = structural(moves, np.array([0.0, np.inf]), weights, tau=TAU)
     assert (lit >= 0.5).all()
 
 
 def test_a_critical_point_that_is_no_number_is_an_error_of_the_caller():
     nan = np.array([np.nan])
     with pytest.raises(AssertionError):
-        structural(nan, nan, np.ones(1), sigma=np.full(3, SIGMA), tau=TAU)
+        structural(np.zeros((3, 1)), nan, np.ones(1), tau=TAU)

@@ -83,9 +83,7 @@ def test_the_stress_grid_is_the_requote_shock_of_the_mechanism(direction):
     forced[80:] += 150.0
     for point in measures.stress_grid(depth, forced, psi=1.5, direction=direction):
         start = measures.as_distance(point.shock, direction)
-        stop = stop_of_requote(
-            depth, forced, np.array([start]), survival=point.survival, psi=1.5
-        )[0]  # fmt: skip
+        stop = stop_of_requote(depth, forced, start, survival=point.survival, psi=1.5)
         if point.landing_ratio is None:
             assert np.isnan(stop)
             assert point.liquidated_usd == forced[-1]

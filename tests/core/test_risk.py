@@ -17,7 +17,7 @@ from monitor.core.depth.supply import Curve
 from monitor.core.forecast.label import Verdict
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
-from monitor.core.risk import Outlook, Situation
+from monitor.core.risk import Outlook, Situation, foreseen
 from monitor.events import NS, Candle, Liquidation
 from tests.builders import instrument
 from tests.plain_model import PLAIN
@@ -83,10 +83,14 @@ def outlook(direction="down"):
     return Outlook("BTC", direction, model=PLAIN, rules=rules, budget=Budget(rules))
 
 
+def formed(own, direction, now, made):
+    return own.update(now, foreseen({direction: now}, made), made)[0]
+
+
 def judged(direction="down", made=None, at=0, **fields):
     if made is None:
         made, at = conditions()
-    return outlook(direction).update(situation(at, made, **fields), made)[0]
+    return formed(outlook(direction), direction, situation(at, made, **fields), made)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,19 @@ def test_more_fuel_or_less_depth_never_lowers_the_probability(market, scale):
         assert worse.mechanism.loop_gain >= usual.mechanism.loop_gain
         if usual.mechanism.critical_usd is not None:
             assert worse.mechanism.critical_usd <= usual.mechanism.critical_usd
+
+
+def test_a_direction_is_solved_the_same_alone_and_beside_the_other(market):
+    made, at = market
+    down = situation(at, made, fuel=fuel(200e6, at=0.01))
+    up = situation(at, made, depth=depth(5e6))
+    both = foreseen({"down": down, "up": up}, made)
+    for d, now in (("down", down), ("up", up)):
+        alone = foreseen({d: now}, made)
+        assert alone.passage == both.passage
+        for name in ("critical", "reached", "gain", "fuel_ratio", "amplification", "psi"):
+            assert getattr(alone.chains[d], name) == getattr(both.chains[d], name)
+    assert both.chains["down"].reached != both.chains["up"].reached
 
 
 def test_enough_fuel_at_hand_is_critical_and_none_is_calm(market):
@@ -213,7 +230,7 @@ def test_longer_horizons_are_never_less_likely(market):
 def test_forecasts_are_registered_before_and_graded_after(market):
     made, at = market
     one = outlook()
-    one.update(situation(at, made), made)
+    formed(one, "down", situation(at, made), made)
     registered = one.register(at)
     assert [f.horizon_s for f in registered] == [300, 900, 3600]
     minute = 60 * NS
@@ -229,13 +246,13 @@ def test_forecasts_are_registered_before_and_graded_after(market):
 def test_an_outlook_comes_back_from_its_state(market):
     made, at = market
     one, other = outlook(), outlook()
-    one.update(situation(at, made, fuel=fuel(400e6, at=0.004, width=0.001)), made)
+    formed(one, "down", situation(at, made, fuel=fuel(400e6, at=0.004, width=0.001)), made)
     one.register(at)
     other.restore(
         msgspec.msgpack.decode(msgspec.msgpack.encode(one.state()), type=type(one.state()))
     )
     calm = situation(at + NS, made, fuel=fuel(1e5, at=0.1))
-    ours, theirs = one.update(calm, made)[0], other.update(calm, made)[0]
+    ours, theirs = formed(one, "down", calm, made), formed(other, "down", calm, made)
     assert ours == theirs
     assert theirs.phase == "critical", "a phase does not end because the process did"
 

@@ -66,8 +66,7 @@ def test_mirrored_shocks_travel_the_same_log_distance():
 def test_one_venue_alone_agrees_with_the_solver_of_one_pair():
     v = venue(fuel=9.0)
     result = stress(-0.02, [v], survival=0.8, psi=1.2)
-    start = np.array([-log(0.98)])
-    stop = stop_of_requote(v.depth, v.fuel, start, survival=0.8, psi=1.2)[0]
+    stop = stop_of_requote(v.depth, v.fuel, -log(0.98), survival=0.8, psi=1.2)
     assert -log(1 + result.landing_ratio) == pytest.approx(stop, abs=2e-5)
 
 

@@ -4,9 +4,11 @@
 `ranked` turns both into sentences, the largest contribution first and what is unknown last.
 """
 
+from collections.abc import Iterable
 from math import isfinite
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from monitor.events import Direction, Reason
 
@@ -85,11 +87,16 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raise ValueError naming a number that is not finite or not a probability."""
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if name == "probabilities":
-                value = tuple((value or {}).values())
-            for number in value if isinstance(value, tuple) else (value,):
+        for name, value in zip(self.__struct_fields__, astuple(self), strict=True):
+            if isinstance(value, float):
+                numbers: Iterable[object] = (value,)
+            elif isinstance(value, tuple):
+                numbers = value
+            elif isinstance(value, dict):
+                numbers = value.values()
+            else:
+                continue
+            for number in numbers:
                 if isinstance(number, float) and not isfinite(number):
                     raise ValueError(f"evidence: {name} is {number}")
         bounded = [self.score, self.confidence, *(self.probabilities or {}).values()]

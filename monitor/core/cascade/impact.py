@@ -3,7 +3,7 @@
 Distances are logarithmic (`monitor.core.cascade.curves`), money is USD.
 """
 
-from math import isnan, sqrt
+from math import isnan, nan, sqrt
 from typing import Final
 
 import numpy as np
@@ -67,28 +67,26 @@ def stop_of_flow(
 def stop_of_requote(
     depth: Floats,
     fuel: Floats,
-    moves: Floats,
+    move: float,
     *,
     survival: float,
     scale: float = 1.0,
     psi: float,
     beta: float = 1.0,
-) -> Floats:
-    """Where the price stops when news moves the whole book by these distances; nan beyond the grid.
+) -> float:
+    """Where the price stops when news moves the whole book by a distance; nan beyond the grid.
 
-    The least u from the move on with ``W D(u - move) = psi s L(beta u)`` (model.md A8).
+    The least u from the move on with ``W D(u - move) = psi s L(beta u)`` (model.md A8). Curves that
+    are none (`loop.checked`) are not refused here.
     """
-    load = load_of(survival, scale, psi)
-    pushed = load * marked(checked(fuel, "fuel"), beta)
-    reached = moves[:, None] + DISTANCES
-    surplus = checked(depth, "depth") - np.interp(reached, DISTANCES, pushed)
-    surplus[reached > _GRID_END + 1e-9] = -1.0
-    stops = np.full(moves.size, np.nan)
-    for n, (row, at) in enumerate(zip(surplus, (surplus >= 0.0).argmax(axis=1), strict=True)):
-        low, high = float(row[at - 1]), float(row[at])
-        if high >= 0.0:
-            stops[n] = moves[n] + (STEP * (int(at) - high / (high - low)) if at > 0 else 0.0)
-    return stops
+    pushed = load_of(survival, scale, psi) * marked(fuel, beta)
+    reached = DISTANCES + move
+    surplus = depth - np.interp(reached, DISTANCES, pushed)
+    at = int((surplus >= 0.0).argmax())
+    low, high = float(surplus[at - 1]), float(surplus[at])
+    if not high >= 0.0 or reached[at] > _GRID_END + 1e-9:
+        return nan
+    return move + (STEP * (at - high / (high - low)) if at > 0 else 0.0)
 
 
 def amplification(stops: Floats, alone: Floats) -> Floats:

@@ -30,6 +30,9 @@ LADDER_SPAN = 0.1
 QUANTITY_MAX = 1e15
 """A larger quantity is not a quantity; also refuses infinity."""
 
+SEARCHED = 1 << 10
+"""Cells that are searched at first for where a side ends: it seldom moves by more."""
+
 FAR_MAX = 200_000
 """Levels a side outside the ladder; more than that is not a market."""
 
@@ -58,6 +61,8 @@ class Book:
         self._limit: int | None = None
         self._ladders: tuple[array[float], array[float]] = (array("d"), array("d"))
         self._far = (Far(), Far())
+        # First and last cell that may hold a level, by side; the first is the greater one if none.
+        self._used = [(0, -1), (0, -1)]
         self._base = 0
         self._counts = [0, 0]
         self._reach: list[Tick | None] = [None, None]
@@ -154,8 +159,7 @@ class Book:
 
     def levels(self, side: int) -> list[tuple[Tick, float]]:
         """(price in ticks, quantity) of every level of side 0 (bids) or 1 (asks), best first."""
-        ladder = np.frombuffer(self._ladders[side])
-        near = np.flatnonzero(ladder != 0)
+        ladder, near = self._near(side)
         found: list[tuple[Tick, float]] = [(int(i) + self._base, float(ladder[i])) for i in near]
         found += self._far[side].items()
         return sorted(found, reverse=side == 0)
@@ -192,8 +196,7 @@ class Book:
         """
         sign = -1.0 if side == 0 else 1.0
         limits = price * (1.0 + sign * distances)
-        ladder = np.frombuffer(self._ladders[side])
-        near = np.flatnonzero(ladder != 0)
+        ladder, near = self._near(side)
         prices = (near + self._base) / self._inverse
         value = np.concatenate(([0.0], np.cumsum(prices * ladder[near])))
         if side == 0:
@@ -220,12 +223,10 @@ class Book:
         `side` is 0 for bids, where `limit` is the lower price, and 1 for asks. Both arrays have
         shape (levels,) and are the caller's.
         """
-        ladder = np.frombuffer(self._ladders[side])
         low, high = (limit, price) if side == 0 else (price, limit)
-        first = min(max(ceil(low * self._inverse - self._base - 1e-6), 0), len(ladder))
-        last = max(floor(high * self._inverse - self._base + 1e-6) + 1, 0)
-        near = (ladder[first:last] != 0).nonzero()[0]
-        near += first
+        first = ceil(low * self._inverse - self._base - 1e-6)
+        last = floor(high * self._inverse - self._base + 1e-6)
+        ladder, near = self._near(side, first, last)
         quantities = ladder[near]
         prices = (near + self._base) / self._inverse
         if far := self._far[side]:
@@ -267,15 +268,20 @@ class Book:
         middle = int(best * self._inverse) if 0 < best < QUANTITY_MAX else 0
         wanted = int(2 * LADDER_SPAN * middle)
         size = min(LADDER_MAX, max(LADDER_MIN, 1 << max(wanted - 1, 1).bit_length()))
+        self._clear(size, max(1, middle - size // 2))
+
+    def _clear(self, size: int, base: int) -> None:
+        """Empty ladders of so many cells from a tick on, and nothing outside."""
         zeros = bytes(8 * size)
         self._ladders = (array("d", zeros), array("d", zeros))
         self._far = (Far(), Far())
-        self._base = max(1, middle - size // 2)
+        self._used = [(size, -1), (size, -1)]
+        self._base = base
 
     def _apply_fast(self, side: int, levels: list[Level]) -> str | None:
         """Write levels of a book that is not trimmed: the hot loop."""
         ladder, inverse, base = self._ladders[side], self._inverse, self._base
-        size = len(ladder)
+        first, last = self._used[side]
         try:
             for price, quantity in levels:
                 x = price * inverse + 0.5
@@ -283,8 +289,11 @@ class Book:
                 if not 0.0 <= quantity < QUANTITY_MAX:
                     return "bad_number"
                 index = tick - base
-                if 0 <= index < size and 0.499 < x - tick < 0.501:
+                if first <= index <= last and 0.499 < x - tick < 0.501:
                     ladder[index] = quantity
+                elif 0 <= index < len(ladder) and 0.499 < x - tick < 0.501:
+                    ladder[index] = quantity
+                    first, last = self._widen(side, index)
                 else:
                     self._write_far(side, price * inverse, quantity)
         except (ValueError, OverflowError):  # int() of NaN or infinity
@@ -295,6 +304,7 @@ class Book:
         """Write levels and keep count of them."""
         ladder, inverse, base = self._ladders[side], self._inverse, self._base
         size, count = len(ladder), self._counts[side]
+        first, last = self._used[side]
         try:
             for price, quantity in levels:
                 x = price * inverse + 0.5
@@ -305,6 +315,8 @@ class Book:
                 if 0 <= index < size and 0.499 < x - tick < 0.501:
                     count += (quantity > 0.0) - (ladder[index] > 0.0)
                     ladder[index] = quantity
+                    if not first <= index <= last:
+                        first, last = self._widen(side, index)
                 else:
                     count += self._write_far(side, price * inverse, quantity)
         except (ValueError, OverflowError):
@@ -340,27 +352,57 @@ class Book:
 
     def _end(self, side: int, *, highest: bool) -> Tick | None:
         """The highest or lowest level of a side."""
-        used = (np.frombuffer(self._ladders[side]) != 0).tobytes()
-        index = used.rfind(1) if highest else used.find(1)
-        ends: list[Tick] = [index + self._base] if index >= 0 else []
+        self._narrow(side, highest=highest)
+        first, last = self._used[side]
+        ends: list[Tick] = [(last if highest else first) + self._base] if first <= last else []
         ends += self._far[side].ends() or ()
         if not ends:
             return None
         return max(ends) if highest else min(ends)
 
+    def _near(
+        self, side: int, first: int = 0, last: int = LADDER_MAX
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+        """A ladder, and its cells from `first` to `last` that hold a level."""
+        ladder, used = np.frombuffer(self._ladders[side]), self._used[side]
+        first = max(first, used[0])
+        near = (ladder[first : max(first, min(last, used[1]) + 1)] != 0).nonzero()[0]
+        near += first
+        return ladder, near
+
+    def _widen(self, side: int, index: int) -> tuple[int, int]:
+        """A level was written outside the cells that were in use; those that are now."""
+        first, last = self._used[side]
+        self._used[side] = min(first, index), max(last, index)
+        return self._used[side]
+
+    def _narrow(self, side: int, *, highest: bool) -> None:
+        """Let the cells in use end with one that holds a level."""
+        first, last = self._used[side]
+        ladder = self._ladders[side]
+        if first > last or ladder[last if highest else first]:
+            return
+        cells = np.frombuffer(ladder)
+        for width in (SEARCHED, len(ladder)):
+            low = max(first, last + 1 - width) if highest else first
+            used = (cells[low : min(low + width, last + 1)] != 0).tobytes()
+            index = used.rfind(1) if highest else used.find(1)
+            if index >= 0:
+                self._used[side] = (first, low + index) if highest else (low + index, last)
+                return
+        self._used[side] = len(ladder), -1
+
     def _move(self, middle: int) -> None:
         """Centre the ladders on another price without losing a level."""
         size = len(self._ladders[0])
         everything = [self.levels(0), self.levels(1)]
-        zeros = bytes(8 * size)
-        self._ladders = (array("d", zeros), array("d", zeros))
-        self._far = (Far(), Far())
-        self._base = max(1, middle - size // 2)
+        self._clear(size, max(1, middle - size // 2))
         for side, levels in enumerate(everything):
             for tick, quantity in levels:
                 index = int(tick) - self._base
                 if 0 <= index < size and tick == int(tick):
                     self._ladders[side][index] = quantity
+                    self._widen(side, index)
                 else:
                     self._far[side].write(tick, quantity)
 

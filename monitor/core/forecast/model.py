@@ -159,13 +159,9 @@ class _Line:
     """One horizon of one variant as a line in the inputs themselves."""
 
     def __init__(self, slopes: list[float], means: Sequence[float], intercept: float) -> None:
-        self.slopes, self.means = slopes, means
-        self.start = intercept - sum(map(mul, slopes, means))
-
-    def without(self, i: int, last: float | None) -> float:
-        """What a missing input adds: its mean, or what it last was where that was worse."""
-        usual = self.slopes[i] * self.means[i]
-        return usual if last is None else max(usual, self.slopes[i] * last)
+        self.slopes = slopes
+        self.usual = list(map(mul, slopes, means))
+        self.start = intercept - sum(self.usual)
 
 
 class Forecaster:
@@ -225,8 +221,10 @@ class Forecaster:
             for h in range(len(HORIZONS_S)):
                 line = lines[h]
                 odds = line.start + sum(map(mul, line.slopes, by_horizon[h]))
+                # A missing input adds its mean, or what it last was where that was worse.
                 for i, value in absent:
-                    odds += line.without(i, None if value is None else value[h])
+                    usual = line.usual[i]
+                    odds += usual if value is None else max(usual, line.slopes[i] * value[h])
                 p.append(curves[h].probability(odds))
             said.append(_ordered(p))
         return Probabilities(

@@ -88,45 +88,28 @@ def flow_passage(shocks: Floats, sigma_flow: float, tau: Floats | float) -> Floa
 
 
 def structural(
-    moves: Floats,
+    by_price: Floats,
     shocks: Floats,
     weights: Floats,
     *,
-    sigma: Floats,
     tau: Floats,
-    vol_of_vol: Floats | float = VOL_OF_VOL,
-    jump_rate: float = 0.0,
-    jump_size: float = 0.0,
     sigma_flow: float | None = None,
 ) -> Floats:
-    """Probability that the critical point is reached, shape (..., horizons).
+    """Probability that the critical point is reached, shape (horizons, ...).
 
     Args:
-        moves: critical move x0* of each node of depth survival and map scale, shape (..., nodes);
-            infinity where a node has no critical point, which then contributes nothing.
-        shocks: critical shock Q* in USD, same shape, infinity likewise.
-        weights: of the nodes, shape (nodes,), non-negative, summing to at most 1.
-        sigma: mean volatility per root second over each horizon, shape (horizons,).
+        by_price: chance that a price alone moves as far as the critical move x0* of each node of
+            depth survival and map scale (`first_passage`), shape (horizons, ..., nodes); 0 where a
+            node has no critical point, which then contributes nothing.
+        shocks: critical shock Q* in USD, shape (..., nodes), infinity likewise.
+        weights: of the nodes, same shape, non-negative, summing to at most 1.
         tau: the horizons in seconds, shape (horizons,).
-        vol_of_vol: as in `first_passage`, one number or one a horizon.
-        jump_rate: as in `first_passage`.
-        jump_size: as in `first_passage`.
         sigma_flow: as in `flow_passage`; None while it is not known, which leaves price alone.
     """
-    assert not isnan((moves + shocks).sum()), "no critical point is infinity, not NaN"
-    v = np.asarray(vol_of_vol)
-    reached = first_passage(
-        moves[..., None, :],
-        sigma[:, None],
-        tau[:, None],
-        vol_of_vol=v[:, None] if v.ndim else v,
-        jump_rate=jump_rate,
-        jump_size=jump_size,
-    )
-    wanted = shocks[..., None, :]
+    assert not isnan(shocks.sum()), "no critical point is infinity, not NaN"
     if sigma_flow is None:
-        by_flow = np.where(wanted > 0.0, 0.0, 1.0)
+        by_flow = np.where(shocks > 0.0, 0.0, 1.0)
     else:
-        by_flow = flow_passage(wanted, sigma_flow, tau[:, None])
-    found: Floats = np.minimum((np.maximum(reached, by_flow) * weights).sum(axis=-1), 1.0)
+        by_flow = flow_passage(shocks, sigma_flow, tau.reshape(-1, *[1] * shocks.ndim))
+    found: Floats = np.minimum((np.maximum(by_price, by_flow) * weights).sum(axis=-1), 1.0)
     return found

@@ -5,8 +5,10 @@ psi, the taker flow that hits the book for each forced dollar: stops and others 
 (model.md A5).
 """
 
+from bisect import bisect_right
 from collections import deque
 from math import isfinite
+from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -77,9 +79,8 @@ class Prints:
         since = at // NS - seconds
         total = 0.0
         throttled: dict[tuple[int, str], list[float]] = {}
-        for second, complete, venues in self._seconds:
-            if second <= since:
-                continue
+        rows = list(self._seconds)
+        for second, complete, venues in rows[bisect_right(rows, since, key=itemgetter(0)) :]:
             total += complete[0]
             for venue, usd in venues.items():
                 window = throttled.setdefault((second // WINDOW_S, venue), [0.0, 0.0])

@@ -98,6 +98,7 @@ class Cohorts:
         self.beyond: Floats = np.zeros(self.rows)
         self.visited: NDArray[np.int64] = np.zeros(BINS, dtype=np.int64)
         self._rows: Floats | None = None
+        self._standing: float | None = None
         self._buckets: tuple[tuple[int, int, int], Floats] | None = None
         self.first_share, self.relief = first_share, relief
         self.opened = self.consumed = self.closed = self.expired = 0.0
@@ -112,7 +113,9 @@ class Cohorts:
 
     def standing(self) -> float:
         """Standing quantity of the side."""
-        return float(self.by_row().sum())
+        if self._standing is None:
+            self._standing = float(self.by_row().sum())
+        return self._standing
 
     def ledger(self) -> Ledger:
         """Where everything that was ever opened is now."""
@@ -140,7 +143,7 @@ class Cohorts:
     # ------------------------------------------------------------------------------- change
 
     def _changed(self) -> None:
-        self._rows = self._buckets = None
+        self._rows = self._standing = self._buckets = None
 
     def insert(self, entries: Bins, quantities: Floats, mix: Floats, *, lowest: int) -> None:
         """Open `quantities` at distinct entry bins, split over the nodes by `mix`.

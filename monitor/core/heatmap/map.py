@@ -64,6 +64,11 @@ CANDLES_MAX: Final = 10_000
 PROFILE_MAX: Final = 2_000
 """Distinct 5 bp prices of one interval; a wilder interval keeps adding to the nearest."""
 
+FACED: Final = BUCKETS // 2 + 1
+"""Buckets of a side, from its far end to the mark's; beyond the mark it has no climatology."""
+
+_FACED_EDGES: Final = BUCKET * np.arange(FACED + 1)
+_ONES: Final[Floats] = np.ones(BUCKETS)
 _Kept: TypeAlias = tuple[Floats, tuple[Floats, Floats], tuple[Floats, Floats, float]]
 _SIDES: Final[tuple[Side, Side]] = ("long", "short")
 _HOUR_NS: Final = 3_600 * NS
@@ -176,6 +181,8 @@ class Map:
         self._away_since = 0
         self._is_resumed = False
         self._kept: list[_Kept | None] = [None, None]
+        self._shares: dict[int, Floats] = {}
+        self._units: tuple[int, Floats] | None = None
         self.glitches = 0
         """Readings of open interest that were refused."""
         self.expected_usd = [0.0, 0.0]
@@ -472,7 +479,7 @@ class Map:
         cohorts, prints = self.cohorts[side], self._prints[side]
         mean = self.weights.mean(side)
         total = float((mean * cohorts.by_row()).sum())
-        climate = self._climate(side, at, now, before - now, before)
+        climate = self._climate(side, at, now, before - now)
         swept = cohorts.sweep(now, before)
         likely = float((mean * swept).sum())
         prints.credit += likely
@@ -548,59 +555,75 @@ class Map:
             return None
         return self.cohorts[0].ledger(), self.cohorts[1].ledger()
 
-    def _climate(
-        self, side: int, at: int, first: int, count: int, now: int, *, width: int = 1
-    ) -> Floats:
+    def _climate(self, side: int, at: int, first: int, count: int) -> Floats:
         """Share of the side's liquidatable notional by climatology alone, less what is burnt.
 
-        For `count` cells of `width` bins from bin `first` on; `now` is the mark's bin. Bins are
-        the side's own.
+        For `count` bins from `first` on, the side's own; the last of them is next to the mark's.
         """
-        assert self.cohorts is not None, "called after the start only"
-        known, grid = self._known[side]
-        edges = (now - np.arange(first, first + count * width + 1, width)) * STEP
-        within = np.interp(edges, grid, known)
-        p, cohorts = self.parameters, self.cohorts[side]
-        start = first - cohorts.origin
-        if 0 <= start <= len(cohorts.visited) - count * width:
-            visited = cohorts.visited[start : start + count * width]
-        else:
-            column = np.arange(start, start + count * width).clip(0, len(cohorts.visited) - 1)
-            visited = cohorts.visited[column]
-        age_h = (at - visited) / _HOUR_NS
-        # Rational rather than exponential recovery: exact on every machine.
-        unspent = p.refill_start + (1 - p.refill_start) * age_h / (age_h + p.refill_h)
-        unspent[visited == 0] = 1.0
-        if width > 1:
-            unspent = together(unspent, width) / width
-        found: Floats = (within[:-1] - within[1:]) * unspent
+        within = self._within(side, count - np.arange(count + 1))
+        found: Floats = (within[:-1] - within[1:]) * self._unspent(
+            at, self._visited(side, first, count)
+        )
         return found
 
-    def _spread(self, side: int, at: int, first: int) -> Floats:
-        """`_climate` per bucket of the window; survivors elsewhere hold what is not burnt."""
-        now = _seen(side, self._bin)
-        climate = np.maximum(self._climate(side, at, first, BUCKETS, now, width=BUCKET), 0.0)
-        left = float(climate.sum())
-        if left <= 0.0:
-            return climate
-        grown: Floats = climate * min(self.BURNT_MOST, self.prior.climatology[side][-1] / left)
-        return grown
+    def _within(self, side: int, bins: NDArray[np.int64]) -> Floats:
+        """Share of the side's liquidatable notional that lies within so many bins of the mark."""
+        known, grid = self._known[side]
+        found: Floats = np.interp(bins * STEP, grid, known)
+        return found
+
+    def _visited(self, side: int, first: int, count: int) -> NDArray[np.int64]:
+        """When the mark was last at or beyond each of `count` bins from `first` on."""
+        assert self.cohorts is not None, "called after the start only"
+        cohorts = self.cohorts[side]
+        visited, start = cohorts.visited, first - cohorts.origin
+        if 0 <= start <= len(visited) - count:
+            found: NDArray[np.int64] = visited[start : start + count]
+            return found
+        column = np.arange(start, start + count).clip(0, len(visited) - 1)
+        return visited.take(column)
+
+    def _unspent(self, at: int, visited: NDArray[np.int64]) -> Floats:
+        """Share of a bin's climatology that has come back since the mark was there."""
+        p, age_h = self.parameters, (at - visited) / _HOUR_NS
+        # Rational rather than exponential recovery: exact on every machine.
+        unspent: Floats = p.refill_start + (1 - p.refill_start) * age_h / (age_h + p.refill_h)
+        unspent[visited == 0] = 1.0
+        return unspent
+
+    def _spread(self, at: int, firsts: tuple[int, int]) -> Floats:
+        """`_climate` per bucket of the window; survivors elsewhere hold what is not burnt.
+
+        `firsts` is the first bin of either side; shape (2, BUCKETS).
+        """
+        # It hangs on the mark, and buckets stand where they are: five places of it in its bucket.
+        place = self._bin % BUCKET
+        if place not in self._shares:
+            edges = [_seen(i, self._bin) - k - _FACED_EDGES for i, k in enumerate(firsts)]
+            within = np.array([self._within(side, bins) for side, bins in enumerate(edges)])
+            self._shares[place] = within[:, :-1] - within[:, 1:]
+        visited = [self._visited(i, first, FACED * BUCKET) for i, first in enumerate(firsts)]
+        unspent = together(self._unspent(at, np.array(visited)), BUCKET) / BUCKET
+        climate = np.zeros((2, BUCKETS))
+        np.maximum(self._shares[place] * unspent, 0.0, out=climate[:, :FACED])
+        for side, left in enumerate(climate.sum(axis=1).tolist()):
+            if left > 0.0:
+                whole = self.prior.climatology[side][-1]
+                climate[side] *= min(self.BURNT_MOST, whole / left)
+        return climate
 
     def estimate(self, at: int) -> Estimate | None:
         """Means and spreads per bucket; None before a mark and an open interest are known."""
         if self.cohorts is None:
             return None
         first = (self._bin // BUCKET - BUCKETS // 2) * BUCKET
-        count = BUCKET * BUCKETS
-        usd, noise = np.zeros((2, BUCKETS)), np.zeros((2, BUCKETS))
-        for side in (0, 1):
-            mean, spread = self._side(side, at, first if side == 0 else mirrored(first + count - 1))
-            usd[side], noise[side] = (mean, spread) if side == 0 else (mean[::-1], spread[::-1])
-        p = self.parameters
-        unit = np.ones(BUCKETS)
-        if self.table.kind == "linear":
-            unit = np.exp((first + BUCKET * (np.arange(BUCKETS) + 0.5)) * STEP)
-        usd, noise = usd * unit, noise * unit * unit
+        firsts = first, mirrored(first + BUCKET * BUCKETS - 1)
+        climate = self._spread(at, firsts)
+        longs = self._side(0, firsts[0], climate[0])
+        shorts = self._side(1, firsts[1], climate[1])
+        p, unit = self.parameters, self._unit(first)
+        usd = np.array((longs[0], shorts[0][::-1])) * unit
+        noise = np.array((longs[1], shorts[1][::-1])) * unit * unit
         noise += usd * (self._lump_usd * p.granularity)
         standing = min(c.standing() for c in self.cohorts)
         coverage = min(1.0, standing / self.interest)
@@ -624,14 +647,21 @@ class Map:
             venues=(self.instrument.venue,),
         )
 
-    def _side(self, side: int, at: int, first: int) -> tuple[Floats, Floats]:
+    def _unit(self, first: int) -> Floats:
+        """USD per unit of quantity in each bucket of the window from bin `first` on."""
+        if self.table.kind != "linear":
+            return _ONES
+        if self._units is None or self._units[0] != first:
+            middle = (first + BUCKET * (np.arange(BUCKETS) + 0.5)) * STEP
+            self._units = first, np.exp(middle)
+        return self._units[1]
+
+    def _side(self, side: int, first: int, climate: Floats) -> tuple[Floats, Floats]:
         """Mean and variance from weights per bucket, in quantities, along the side's own bins."""
-        assert self.cohorts is not None, "called after the start only"
         heard, doubt, total = self._standing(side, first)
         # Weights may exceed 1 where the prior mix is short of a node; open interest may not.
         level = self.parameters.level
         scale = min(level, self.interest / total) if total > 0 else level
-        climate = self._spread(side, at, first)
         w = self.blend
         blended = scale * (w * heard + (1.0 - w) * total * climate)
         return blended, (w * scale) ** 2 * doubt

@@ -28,8 +28,8 @@ BUCKETS: Final = 260
 BANDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Distances from the mark for the cumulative figures (design.md 7)."""
 
-_BELOW: Final[Floats] = np.array([log(1.0 - d) for d in BANDS])
-_ABOVE: Final[Floats] = np.array([log(1.0 + d) for d in BANDS])
+_BELOW: Final[Floats] = np.array([log(1.0 - d) for d in (0.0, *BANDS)])
+_ABOVE: Final[Floats] = np.array([log(1.0 + d) for d in (0.0, *BANDS)])
 _EDGES: Final[Floats] = np.arange(0.0, BUCKET * BUCKETS + 1, BUCKET)
 
 
@@ -71,7 +71,8 @@ def pooled(
         basis = log(largest.mark / e.mark) / (BUCKET * STEP) if by == "distance" else 0.0
         offset = (e.first - largest.first) // BUCKET + basis
         # Errors of shape come from the same prior on every venue: they add, not cancel.
-        sums += _shifted(np.concatenate((e.usd, e.variance, e.systematic)), offset)
+        moments = np.concatenate((e.usd, e.variance, e.systematic))
+        sums += _shifted(moments, offset) if offset else moments
     interest = sum(e.open_interest_usd for e in estimates)
 
     def mean(name: str) -> float:
@@ -114,17 +115,20 @@ def published(e: Estimate) -> Heatmap:
     """An estimate in the form that is published: rounded to cents, intervals, bands."""
     low, high = interval(e.usd, e.variance + e.systematic**2)
     scale = exp(1.2816 * e.level_sd)
+    long_usd, short_usd, long_low, short_low, long_high, short_high = _cents(
+        np.concatenate((e.usd, low, high))
+    )
     return Heatmap(
         name=e.name,
         first_price=price_of(e.first),
         log_step=BUCKET * STEP,
         n=BUCKETS,
-        long_usd=_cents(e.usd[0]),
-        short_usd=_cents(e.usd[1]),
-        long_low=_cents(low[0]),
-        long_high=_cents(high[0]),
-        short_low=_cents(low[1]),
-        short_high=_cents(high[1]),
+        long_usd=long_usd,
+        short_usd=short_usd,
+        long_low=long_low,
+        long_high=long_high,
+        short_low=short_low,
+        short_high=short_high,
         scale_low=1.0 / scale,
         scale_high=scale,
         mark=e.mark,
@@ -152,9 +156,9 @@ def row_of(heatmap: Heatmap, reach: float) -> HeatmapRow:
     )
 
 
-def _cents(values: Floats) -> list[float]:
+def _cents(rows: Floats) -> list[list[float]]:
     # Rounded, so that the last bits of exp do not reach anybody's digest.
-    rounded: list[float] = (np.rint(values * 100.0) / 100.0).tolist()
+    rounded: list[list[float]] = (np.rint(rows * 100.0) / 100.0).tolist()
     return rounded
 
 
@@ -173,13 +177,16 @@ def fuel_within(e: Estimate, direction: Direction, distance: float) -> float:
 
 def fuel_between(e: Estimate, direction: Direction, low: float, high: float) -> float:
     """Forced closes of one side between two log prices; a bucket counts in proportion."""
-    near, far = (
-        min(max((edge / STEP - e.first) / BUCKET, 0.0), float(BUCKETS)) for edge in (low, high)
-    )
+    near, far = _place(e, low), _place(e, high)
     usd = e.usd[0 if direction == "down" else 1]
     i, j = min(int(near), BUCKETS - 1), min(int(far), BUCKETS - 1)
     whole = float(usd[i:j].sum())
     return max(0.0, whole + float(usd[j]) * (far - j) - float(usd[i]) * (near - i))
+
+
+def _place(e: Estimate, edge: float) -> float:
+    """Buckets below a log price, as far as the window goes."""
+    return min(max((edge / STEP - e.first) / BUCKET, 0.0), float(BUCKETS))
 
 
 def by_distance(edges: Floats, usd: Floats, mark: float, direction: Direction) -> Floats:
@@ -209,9 +216,7 @@ def _at_risk(e: Estimate) -> list[AtRisk]:
     edges = _edges(e)
     below, above = _cumulative(e.usd[0]), _cumulative(e.usd[1])
     here = log(e.mark)
-    longs = np.interp(here, edges, below) - np.interp(here + _BELOW, edges, below)
-    shorts = np.interp(here + _ABOVE, edges, above) - np.interp(here, edges, above)
-    return [
-        AtRisk(d, long_usd, short_usd)
-        for d, long_usd, short_usd in zip(BANDS, _cents(longs), _cents(shorts), strict=True)
-    ]
+    longs = np.interp(here + _BELOW, edges, below)
+    shorts = np.interp(here + _ABOVE, edges, above)
+    usd = _cents(np.array((longs[0] - longs[1:], shorts[1:] - shorts[0])))
+    return [AtRisk(*row) for row in zip(BANDS, *usd, strict=True)]
