@@ -113,6 +113,14 @@ def test_few_events_are_calibrated_by_platt_and_a_reversed_model_says_the_base_r
     assert logistic(platt(-odds, y).intercept) == pytest.approx(y.mean(), rel=0.01)
 
 
+def test_rows_of_the_same_event_are_no_witnesses_of_their_own():
+    odds = np.random.default_rng(6).normal(-3.0, 1.0, 20_000)
+    y = drawn(odds)
+    assert 1_000 <= y.sum() < 3_000
+    assert calibration(odds, y, rows_each=5).knots
+    assert calibration(odds, y, rows_each=15).knots == ()
+
+
 def world(n=24_000, seed=7):
     """Rows in which fuel, gain and depth matter as they should, refill the wrong way round."""
     chance = np.random.default_rng(seed)
