@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 
 import aiohttp
 import msgspec
@@ -104,9 +105,9 @@ async def test_our_daemon_knows_the_truth_over_real_sockets_through_cuts():
             await asyncio.sleep(1.2)
             await eventually(daemon.all_synced, daemon.books)
             venues.pause()
-            await asyncio.sleep(0.6)
             for venue, depth in (("binance", 900), ("bybit", 1000), ("okx", 400)):
-                assert daemon.differences(venue, "BTC", depth) == []
+                differences = partial(daemon.differences, venue, "BTC", depth)
+                await eventually(lambda told=differences: told() == [], differences)
             # A book of Hyperliquid is up to half a second old, whatever stands still now.
             assert daemon.state("hyperliquid", "BTC").book.state == "synced"
             true = venues.market.ticker("binance", "BTC").open_interest * 0.001
@@ -120,7 +121,7 @@ async def test_our_daemon_knows_the_truth_over_real_sockets_through_cuts():
 
 
 async def test_a_silent_venue_keeps_its_sockets_and_says_nothing():
-    scenario = msgspec.structs.replace(CALM, outages=(Outage("bybit", 1.0, 2.0),))
+    scenario = msgspec.structs.replace(CALM, outages=(Outage("bybit", 1.0, 4.0),))
     async with SimulatedVenues(small(scenario)) as venues:
         ws_url, http_url = venues.urls["bybit"]
         start = venues.market.epoch_ns
@@ -139,8 +140,8 @@ async def test_a_silent_venue_keeps_its_sockets_and_says_nothing():
                 async with session.get(f"{http_url}/v5/market/time") as answer:
                     assert answer.status == 200
                 assert time.monotonic() - asked > 0.3
-            assert venues.market.at - start > 2.9e9
-            async with asyncio.timeout(5):
+            assert venues.market.at - start > 4.9e9
+            async with asyncio.timeout(PATIENCE_S):
                 while json.loads(await client.recv()).get("op") != "ping":
                     pass
 
@@ -212,7 +213,7 @@ async def test_a_connection_that_is_not_kept_alive_is_cut(monkeypatch):
     async with SimulatedVenues(small()) as venues:
         async with connect(f"{venues.urls['okx'][0]}/ws/v5/public") as client:
             with pytest.raises(ConnectionClosed):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     await client.recv()
         assert venues.counts.idle == 1
 
