@@ -17,7 +17,7 @@ from monitor.core.heatmap.pooling import Estimate, published, row_of
 from monitor.core.heatmap.priors import BELIEFS
 from monitor.core.instrument import InstrumentState
 from monitor.core.neighbours import Neighbours
-from monitor.core.quantities.funds import valued
+from monitor.core.quantities.funds import pool_of, valued
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
@@ -266,7 +266,7 @@ class Engine:
 
     def _on_fund(self, at: int, event: InsuranceFund) -> Result:
         prices = {name: asset.conditions.price() for name, asset in self.assets.items()}
-        fund = valued(event, prices, at)
+        fund = valued(event, prices, at, pool=pool_of(event, self.instruments.values()))
         for name in event.covers:
             if name in self.instruments:
                 self.instruments[name].fund = fund

@@ -34,12 +34,14 @@ class Fund(Struct, frozen=True):
         balances: amounts by currency, as the venue told them.
         usd: their worth; None where nothing of it has a price.
         unvalued: currencies without one, which are not in it.
+        pool: the contract of which it was told first; the same for all that share it.
     """
 
     balances: dict[str, float]
     usd: float | None
     unvalued: tuple[str, ...]
     heard_at: int
+    pool: str
 
 
 class Flow:

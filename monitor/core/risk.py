@@ -336,11 +336,12 @@ class Outlook:
         bad = severity(folds, chain.weights, d)
         slope = _slope(folds, now.level_sd)
         near, far = _stretch(now.mark, folds, d)
+        is_beyond = bad.beyond is not None and bad.beyond >= 0.5
         return Mechanism(
             critical_shock=None if found is None else found[0],
             critical_usd=None if found is None else found[1],
-            landing=None if found is None else found[2],
-            beyond=bad.beyond is not None and bad.beyond >= 0.5,
+            landing=None if found is None or is_beyond else found[2],
+            beyond=is_beyond,
             reach=as_ratio(folds.reach, d),
             loop_gain=chain.gain,
             gain_from=near,

@@ -160,15 +160,15 @@ def test_a_phase_above_its_evidence_says_why_it_stands():
     track.feed(score=0.61)
     assert held() == ""
     track.feed(300, score=0.52)
-    assert held() == "hysteresis: left below a score of 50"
+    assert held() == "hysteresis: left below a score of 0.50"
     track.feed(305, score=0.48)
-    assert held() == "hold: below it for 5 min of 10 min"
+    assert held() == "hold: low enough for 5 min of 10 min"
     track.feed(300, score=0.35, stale="no synced book")
     assert held() == "no synced book", "what is missing weighs more than what has passed"
     track.feed(700, score=0.35)
     assert track.phase == "watch"
     assert held() == (
-        "hysteresis: left below a score of 30, with the critical shock beyond 2.5 normal moves"
+        "hysteresis: left below a score of 0.30, with the critical shock beyond 2.5 normal moves"
     )
     track.feed(score=0.45)
     assert held() == ""

@@ -5,7 +5,7 @@ from math import e
 import pytest
 
 from monitor.core.instrument import FUND_FRESH_NS, InstrumentState
-from monitor.core.quantities.funds import RUNWAY_MOST, by_venue, runways, valued
+from monitor.core.quantities.funds import RUNWAY_MOST, by_venue, pool_of, runways, valued
 from monitor.core.quantities.marks import SPOT_S, MarkTrack, spot_share
 from monitor.events import NS, InsuranceFund, Tick
 from tests.builders import instrument
@@ -29,11 +29,15 @@ def states(**funds):
     return found
 
 
+def worth(event, prices, at, of="okx:BTCUSDT"):
+    return valued(event, prices, at, pool=of)
+
+
 # ------------------------------------------------------------------------------------ funds
 
 
 def test_dollars_count_as_such_coins_at_our_mark_and_the_rest_is_named():
-    fund = valued(
+    fund = worth(
         pool(USDT=10.0, USDC=5.0, BTC=2.0, ETH=3.0, BNFCR=7.0), {"BTC": 50.0, "ETH": None}, START
     )
     assert fund.usd == 10.0 + 5.0 + 2.0 * 50.0
@@ -41,14 +45,14 @@ def test_dollars_count_as_such_coins_at_our_mark_and_the_rest_is_named():
 
 
 def test_a_fund_of_which_nothing_has_a_price_is_unknown_and_not_empty():
-    fund = valued(pool(BNFCR=7.0), {}, START)
+    fund = worth(pool(BNFCR=7.0), {}, START)
     assert fund.usd is None
     assert by_venue(states(binance_BTC=fund), START) == {}
 
 
 def test_a_pool_that_several_contracts_share_counts_once():
-    shared = [valued(pool(USDT=10.0), {}, START + n) for n in range(2)]
-    own = valued(pool(USDT=4.0, BNFCR=1.0), {}, START)
+    shared = [worth(pool(USDT=10.0), {}, START + n) for n in range(2)]
+    own = worth(pool(USDT=4.0, BNFCR=1.0), {}, START, "okx:SOLUSDT")
     found = by_venue(
         states(okx_BTC=shared[0], okx_ETH=shared[1], okx_SOL=own, bybit_BTC=shared[0]), START
     )
@@ -56,8 +60,31 @@ def test_a_pool_that_several_contracts_share_counts_once():
     assert found["okx"].unvalued == ["BNFCR"]
 
 
+def test_what_was_told_alike_stays_one_pool_when_later_readings_differ_by_moments():
+    btc, eth = states(binance_BTC=None, binance_ETH=None)
+
+    def told_of(state, at, usd):
+        event = pool(covers=[state.spec.name], USDT=usd)
+        state.fund = worth(event, {}, at, pool_of(event, (btc, eth)))
+
+    told_of(btc, START, 10.0)
+    told_of(eth, START + 1, 10.0)
+    told_of(btc, START + 2, 6.0)
+    assert by_venue((btc, eth), START + 3)["binance"].usd == 6.0
+    told_of(eth, START + 3, 5.0)
+    assert by_venue((btc, eth), START + 3)["binance"].usd == 5.0
+
+
+def test_pools_that_were_never_told_alike_add_up():
+    btc, eth = states(binance_BTC=None, binance_ETH=None)
+    for state, usd in ((btc, 10.0), (eth, 7.0)):
+        event = pool(covers=[state.spec.name], USDT=usd)
+        state.fund = worth(event, {}, START, pool_of(event, (btc, eth)))
+    assert by_venue((btc, eth), START)["binance"].usd == 17.0
+
+
 def test_a_fund_that_was_not_heard_for_an_hour_is_unknown():
-    known = states(okx_BTC=valued(pool(USDT=10.0), {}, START))
+    known = states(okx_BTC=worth(pool(USDT=10.0), {}, START))
     assert by_venue(known, START + FUND_FRESH_NS)
     assert by_venue(known, START + FUND_FRESH_NS + 1) == {}
     assert by_venue(states(okx_BTC=None), START) == {}
@@ -66,9 +93,9 @@ def test_a_fund_that_was_not_heard_for_an_hour_is_unknown():
 def test_a_runway_is_the_fund_over_what_it_loses_where_both_are_known():
     held = by_venue(
         states(
-            a_BTC=valued(pool(USDT=10.0), {}, START),
-            b_BTC=valued(pool(USDT=-5.0), {}, START),
-            c_BTC=valued(pool(USDT=7.0), {}, START),
+            a_BTC=worth(pool(USDT=10.0), {}, START),
+            b_BTC=worth(pool(USDT=-5.0), {}, START),
+            c_BTC=worth(pool(USDT=7.0), {}, START),
         ),
         START,
     )

@@ -221,6 +221,17 @@ def test_nothing_published_is_ever_nan_or_infinite(usd, near, book, kappa, level
 MARKET = conditions()
 
 
+def test_where_most_nodes_run_beyond_what_is_seen_no_landing_is_told(market):
+    made, at = market
+    # The median node lands at 18 %, and 56 % of the weight runs on beyond the grid.
+    far = judged(made=made, at=at, fuel=fuel(281e6, at=0.1, width=0.05), level_sd=1.0).mechanism
+    assert far.beyond
+    assert far.landing is None
+    near = judged(made=made, at=at).mechanism
+    assert not near.beyond
+    assert near.landing is not None
+
+
 def test_longer_horizons_are_never_less_likely(market):
     made, at = market
     p = probabilities(judged(made=made, at=at))

@@ -267,12 +267,12 @@ def heard_from(directory: Path) -> list[Samples]:
 
 def _run(options: argparse.Namespace) -> None:
     known = {asset: hours(file) for asset, file in options.liquidations}
-    options.out.mkdir(parents=True, exist_ok=True)
     found = heard_from(options.data)
     strange = sorted(set(known) - {s.stretch.asset for s in found})
     if strange:
         raise HistoryError(f"{options.data}: liquidations of {strange[0]}, but no open interest")
     result = report(found, known)
+    options.out.mkdir(parents=True, exist_ok=True)
     body = msgspec.json.format(msgspec.json.encode(result), indent=1)
     (options.out / "history.json").write_bytes(body)
     text = tables(result)

@@ -220,11 +220,11 @@ class Phases:
         if any(self._reaches(r, e, stays=False, lifted=False) for r in above):
             return ""
         if any(self._reaches(r, e, stays=True, lifted=False) for r in above):
-            limit = 100 * (self._threshold(rank) - rules.leave_margin)
+            limit = self._threshold(rank) - rules.leave_margin
             shock = rules.watch_shock * rules.shock_slack
             far = f", with the critical shock beyond {shock:.1f} normal moves" if rank == 1 else ""
-            return f"hysteresis: left below a score of {limit:.0f}{far}"
-        return f"hold: below it for {self._passed(e)} of {duration(rules.hold_s)}"
+            return f"hysteresis: left below a score of {limit:.2f}{far}"
+        return f"hold: low enough for {self._passed(e)} of {duration(rules.hold_s)}"
 
     def _passed(self, e: Evidence) -> str:
         return duration(0.0 if self._quiet_since is None else (e.at - self._quiet_since) / NS)
@@ -317,7 +317,7 @@ class Phases:
         reasons = ranked(e, picture)
         if falls:
             limit = self._threshold(RISK.index(before)) - self._rules.leave_margin
-            text = f"score below {100 * limit:.0f} for {duration(self._rules.hold_s)}"
+            text = f"score below {limit:.2f} for {duration(self._rules.hold_s)}"
             reasons.insert(0, Reason("below", text, 1.0))
         elif after == "exhausted":
             reasons.insert(0, Reason("absorbed", self._cascade.absorption(e), 1.0))

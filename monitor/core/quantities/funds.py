@@ -17,7 +17,22 @@ RUNWAY_MOST: Final = 1e6
 """A runway is told up to this, and as this where no shortfall is expected."""
 
 
-def valued(event: InsuranceFund, prices: Mapping[str, float | None], at: int) -> Fund:
+def pool_of(event: InsuranceFund, states: Iterable[InstrumentState]) -> str:
+    """The pool that is told of: that of a contract it covers, or one told alike, or a new one.
+
+    What was once told alike stays one pool: readings of it moments apart differ while it pays.
+    """
+    told = [state for state in states if state.fund is not None and state.spec.venue == event.venue]
+    for state in told:
+        if state.spec.name in event.covers and state.fund is not None:
+            return state.fund.pool
+    for state in told:
+        if state.fund is not None and state.fund.balances == event.balances:
+            return state.fund.pool
+    return event.covers[0] if event.covers else event.venue
+
+
+def valued(event: InsuranceFund, prices: Mapping[str, float | None], at: int, *, pool: str) -> Fund:
     """A pool as told at `at` (ns), in USD.
 
     `prices` are of assets by their name, None while unknown. A currency that is neither a dollar
@@ -31,27 +46,27 @@ def valued(event: InsuranceFund, prices: Mapping[str, float | None], at: int) ->
             unvalued.append(currency)
         else:
             usd.append(amount * price)
-    return Fund(event.balances, sum(usd) if usd else None, tuple(unvalued), at)
+    return Fund(event.balances, sum(usd) if usd else None, tuple(unvalued), at, pool)
 
 
 def by_venue(states: Iterable[InstrumentState], at: int) -> dict[str, VenueFund]:
     """The pools of each venue together that cover one of these, heard lately; absent is unknown.
 
-    Pools with the same balances are the same one, told again for another contract. A pool in which
-    nothing has a price is unknown.
+    Of contracts that share a pool the newest telling counts. A pool in which nothing has a price is
+    unknown.
     """
-    pools: dict[str, list[Fund]] = {}
+    pools: dict[str, dict[str, Fund]] = {}
     for state in states:
         fund = state.fund
         if fund is None or fund.usd is None or at - fund.heard_at > FUND_FRESH_NS:
             continue
-        known = pools.setdefault(state.spec.venue, [])
-        if all(fund.balances != other.balances for other in known):
-            known.append(fund)
+        known = pools.setdefault(state.spec.venue, {})
+        if fund.pool not in known or fund.heard_at > known[fund.pool].heard_at:
+            known[fund.pool] = fund
     return {
         venue: VenueFund(
-            usd=sum(fund.usd or 0.0 for fund in found),
-            unvalued=list(dict.fromkeys(name for fund in found for name in fund.unvalued)),
+            usd=sum(fund.usd or 0.0 for fund in found.values()),
+            unvalued=list(dict.fromkeys(n for fund in found.values() for n in fund.unvalued)),
         )
         for venue, found in pools.items()
     }
