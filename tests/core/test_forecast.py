@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.forecast.coefficients import MODEL
-from monitor.core.forecast.features import BASELINE_INPUTS, FALLING, INPUTS, RISING, Features
+from monitor.core.forecast.features import (
+    BASELINE_INPUTS,
+    FALLING,
+    INPUTS,
+    RISING,
+    SURE,
+    Features,
+)
 from monitor.core.forecast.model import (
     HOLD_S,
     Calibration,
@@ -143,6 +150,15 @@ def test_a_model_of_one_input_says_its_probability_as_it_is():
     said = Forecaster(PLAIN).forecast(AT, features)
     assert said.map == pytest.approx((0.01, 0.05, 0.2))
     assert said.baseline == pytest.approx((0.002, 0.006, 0.03))
+
+
+def test_what_a_solver_calls_certain_is_no_leap_from_what_it_calls_nearly_so():
+    sure, nearly = Features(structural=(1.0,) * 3), Features(structural=(SURE,) * 3)
+    assert sure.vector()[0] == nearly.vector()[0]
+    usual = Features(structural=(0.98,) * 3)
+    assert sure.vector()[0][0] - usual.vector()[0][0] < 3.1
+    # First passage has no such bound: it knows no map, and a quiet market's is tiny.
+    assert Features(passage=(1e-7,) * 3).vector()[1][0] < -16.0
 
 
 def test_the_baseline_knows_no_map():

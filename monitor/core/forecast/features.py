@@ -47,6 +47,9 @@ FALLING: Final = ("depth", "refill")
 """Inputs whose coefficients are at most 0."""
 
 _LEAST_P: Final = 1e-9
+SURE: Final = 0.999
+"""A solver is believed no further than this, nor below its complement: what it calls certain is so
+within its own assumptions, and 0.999 and 1 - 1e-9 would be as far apart as 0.001 and 0.999."""
 _Z: Final = 6.0
 
 
@@ -93,8 +96,8 @@ class Features(Struct, frozen=True):
     def vector(self) -> list[PerHorizon | None]:
         """Inputs as the logit takes them, in the order of `INPUTS`; what is not finite is None."""
         return [
-            _logits(self.structural),
-            _logits(self.passage),
+            _logits(self.structural, 1.0 - SURE, SURE),
+            _logits(self.passage, _LEAST_P, 1.0 - _LEAST_P),
             _logarithm(self.sigma_fast, 1e-9, 1.0),
             _logarithm(self.sigma_slow, 1e-9, 1.0),
             _logarithm(self.depth, 1e-3, 1e3),
@@ -134,10 +137,11 @@ def _log_more(value: float | None) -> PerHorizon | None:
     return found, found, found
 
 
-def _logits(values: PerHorizon | None) -> PerHorizon | None:
+def _logits(values: PerHorizon | None, low: float, high: float) -> PerHorizon | None:
     if values is None or any(isnan(p) for p in values):
         return None
-    return logit(values[0]), logit(values[1]), logit(values[2])
+    found = [logit(min(max(p, low), high)) for p in values]
+    return found[0], found[1], found[2]
 
 
 def logit(p: float) -> float:
