@@ -31,6 +31,7 @@ from monitor.backtest.fit import (
     variant,
 )
 from monitor.backtest.fitting import base_rates, said
+from monitor.backtest.markdown import figure, head, reliability_table
 from monitor.backtest.metrics import (
     Series,
     average_precisions,
@@ -267,7 +268,8 @@ def tables(result: dict[str, Any]) -> str:
         for horizon, figures in part.items():
             lines += _table(title, int(horizon) // 60, figures)
     for horizon, figures in result["all"].items():
-        lines += _reliability(int(horizon) // 60, figures)
+        title = f"Reliability, {int(horizon) // 60} min"
+        lines += reliability_table(title, figures["reliability"], 3)
     if "stages" in result:
         lines += _staged(result["stages"])
     return "\n".join(lines) + "\n"
@@ -278,23 +280,19 @@ def _markets(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _table(title: str, minutes: int, figures: dict[str, Any]) -> list[str]:
-    lines = [
-        f"### {title}, {minutes} min: {figures['events']} of {figures['rows']} minutes",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-    ]
+    about = f"{title}, {minutes} min: {figures['events']} of {figures['rows']} minutes"
+    lines = head(about, COLUMNS)
     for name, m in figures["models"].items():
         less = figures["ours_less"].get(name)
         alarms = m.get("alarms")
         few, many = (alarms["1"], alarms["10"]) if alarms else (None, None)
         cells = [
             name,
-            _figure(m["pr_auc"]),
+            figure(m["pr_auc"]),
             f"{m['lift']['value']:.1f}",
-            _figure(m["brier_skill"]),
-            _figure(m["log_skill"]),
-            _figure(less["pr_auc"]) if less else "",
+            figure(m["brier_skill"]),
+            figure(m["log_skill"]),
+            figure(less["pr_auc"]) if less else "",
             f"{m['molchan']:.2f}" if "molchan" in m else "",
             f"{few['recall']:.2f}" if few else "",
             f"{many['recall']:.2f}" if many else "",
@@ -304,35 +302,8 @@ def _table(title: str, minutes: int, figures: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _figure(cell: dict[str, float]) -> str:
-    return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
-
-
-def _reliability(minutes: int, figures: dict[str, Any]) -> list[str]:
-    lines = [
-        f"### Reliability, {minutes} min",
-        "",
-        "| said | "
-        + " | ".join(f"{name}: n, said, happened" for name in figures["reliability"])
-        + " |",
-        "|---|---|---|",
-    ]
-    for row in zip(*figures["reliability"].values(), strict=True):
-        cells = [
-            f"{b['count']}, {b['said']:.3f}, {b['happened']:.3f}" if b["count"] else "0"
-            for b in row
-        ]
-        lines.append(f"| {row[0]['low']:g}-{row[0]['high']:g} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
 def _staged(found: dict[str, Any]) -> list[str]:
-    lines = [
-        "### Scenarios",
-        "",
-        f"| {' | '.join(STAGED)} |",
-        "|---" * len(STAGED) + "|",
-    ]
+    lines = head("Scenarios", STAGED)
     for name, s in found.items():
         cells = [
             name,

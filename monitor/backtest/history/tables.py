@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from monitor.backtest.history.grading import BASELINE, CLIMATOLOGY, FALSE_PER_DAY
+from monitor.backtest.markdown import figure, head, reliability_table
 
 COLUMNS: Final = (
     "model",
@@ -26,7 +27,8 @@ def tables(result: dict[str, Any]) -> str:
     for label, part in result["labels"].items():
         for horizon, figures in part["horizons"].items():
             if "reliability" in figures:
-                lines += _reliability(label, int(horizon) // 60, figures["reliability"])
+                title = f"Reliability, `{label}`, {int(horizon) // 60} min"
+                lines += reliability_table(title, figures["reliability"], 4)
     lines += _sides(result["labels"])
     lines += _events(result["events"])
     for asset, figures in result["liquidations"].items():
@@ -34,14 +36,10 @@ def tables(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(title: str, columns: tuple[str, ...]) -> list[str]:
-    return [f"### {title}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-
-
 def _assets(result: dict[str, Any]) -> list[str]:
     labels = list(result["labels"])
     names = ("asset", "graded", "samples", *(f"onsets {name}" for name in labels), "margin tiers")
-    lines = _head("What was heard", names)
+    lines = head("What was heard", names)
     for asset, about in result["assets"].items():
         spans = ", ".join(f"{first[:10]} to {last[:10]}" for first, last in about["graded"])
         cells = [
@@ -70,7 +68,7 @@ def _graded(label: str, minutes: int, figures: dict[str, Any]) -> list[str]:
         f"{title}: {figures['events']} of {figures['rows']} samples, {figures['onsets']} onsets on "
         f"{figures['onset_days']} of {figures['days']} days"
     )
-    lines = _head(about, COLUMNS)
+    lines = head(about, COLUMNS)
     for name, m in figures["models"].items():
         less, alarms = figures["less_no_map"].get(name), figures["alarms"].get(name)
         molchan = figures["molchan"].get(name)
@@ -78,8 +76,8 @@ def _graded(label: str, minutes: int, figures: dict[str, Any]) -> list[str]:
             name,
             _area(m["pr_auc"]),
             f"{m['lift']['value']:.1f}",
-            _figure(m["brier_skill"]),
-            _figure(m["log_skill"]),
+            figure(m["brier_skill"]),
+            figure(m["log_skill"]),
             _area(less["pr_auc"]) if less and name != CLIMATOLOGY else "",
             "" if molchan is None else f"{molchan:.2f}",
             *(f"{a['recall']:.2f}" if alarms else "" for a in _limits(alarms)),
@@ -94,7 +92,7 @@ def _graded(label: str, minutes: int, figures: dict[str, Any]) -> list[str]:
 
 def _pairs(found: dict[str, Any]) -> list[str]:
     return [
-        f"- {name}: PR-AUC {_area(cell['pr_auc'])}, log skill {_figure(cell['log_skill'])}"
+        f"- {name}: PR-AUC {_area(cell['pr_auc'])}, log skill {figure(cell['log_skill'])}"
         for name, cell in found.items()
     ]
 
@@ -108,33 +106,17 @@ def _lead(alarms: dict[str, Any] | None) -> str:
     return "" if lead is None else f"{lead:.0f}"
 
 
-def _figure(cell: dict[str, float]) -> str:
-    return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
-
-
 def _area(cell: dict[str, float]) -> str:
     """A PR-AUC, which is as small as the base rate."""
-    return f"{cell['value']:.4f} [{cell['low']:.4f}, {cell['high']:.4f}]"
-
-
-def _reliability(label: str, minutes: int, found: dict[str, Any]) -> list[str]:
-    names = tuple(f"{name}: n, said, happened" for name in found)
-    lines = _head(f"Reliability, `{label}`, {minutes} min", ("said", *names))
-    for row in zip(*found.values(), strict=True):
-        cells = [
-            f"{b['count']}, {b['said']:.4f}, {b['happened']:.4f}" if b["count"] else "0"
-            for b in row
-        ]
-        lines.append(f"| {row[0]['low']:g}-{row[0]['high']:g} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    return figure(cell, 4)
 
 
 def _sides(labels: dict[str, Any]) -> list[str]:
     names = ("label", "by", "onsets", "days", "the side that broke had more fuel near")
-    lines = _head("Which side breaks", names)
+    lines = head("Which side breaks", names)
     for label, part in labels.items():
         for column, f in part["sides"].items():
-            cells = (label, column, str(f["onsets"]), str(f["days"]), _figure(f["share"]))
+            cells = (label, column, str(f["onsets"]), str(f["days"]), figure(f["share"]))
             lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -201,7 +183,7 @@ def _liquidations(asset: str, figures: dict[str, Any]) -> list[str]:
         "scale, first half",
         "said over printed, second half",
     )
-    lines = _head(title, columns)
+    lines = head(title, columns)
     for side, f in figures["sides"].items():
         for name, cell in f["spearman"].items():
             less, given = f["map_less"].get(name), f["given_move"].get(name)
@@ -209,9 +191,9 @@ def _liquidations(asset: str, figures: dict[str, Any]) -> list[str]:
                 side,
                 f"{f['usd'] / 1e6:.0f}m",
                 "way of the mark" if name == "move" else name,
-                _figure(cell),
-                _figure(less) if less else "",
-                _figure(given) if given else "",
+                figure(cell),
+                figure(less) if less else "",
+                figure(given) if given else "",
                 f"{f['scale'][name]:.3g}" if name in f["scale"] else "",
                 f"{f['later'][name]:.2f}" if name in f["later"] else "",
             ]
