@@ -8,6 +8,7 @@ from math import exp, log
 
 from monitor.core.alerts.reasons import WORDS, Burst, Evidence, duration, percent
 from monitor.core.alerts.rules import AlertRules
+from monitor.core.conditions import SIGN
 from monitor.events import NS, Direction
 
 
@@ -38,7 +39,7 @@ def is_rebound(e: Evidence, rules: AlertRules) -> bool:
     other = e.opposite
     if other is None or e.mark is None or e.liquidated_usd is None:
         return False
-    beyond = log(e.mark / other.origin) * (-1.0 if e.direction == "down" else 1.0)
+    beyond = SIGN[e.direction] * log(e.mark / other.origin)
     own_event = e.liquidated_usd[1] >= rules.rebound_share * other.peak_usd
     return beyond < rules.cascade_move and not own_event
 
@@ -73,7 +74,7 @@ class Cascade:
         self.origin = None
         if e.mark is not None and e.moves is not None:
             away = max(0.0, *e.moves)
-            self.origin = e.mark * exp(away if self._direction == "down" else -away)
+            self.origin = e.mark * exp(-SIGN[self._direction] * away)
 
     def heard(self, e: Evidence) -> bool:
         """Keep peak and extreme; whether the price goes further."""
