@@ -96,8 +96,8 @@ class Features(Struct, frozen=True):
     def vector(self) -> list[PerHorizon | None]:
         """Inputs as the logit takes them, in the order of `INPUTS`; what is not finite is None."""
         return [
-            _logits(self.structural, 1.0 - SURE, SURE),
-            _logits(self.passage, _LEAST_P, 1.0 - _LEAST_P),
+            _logits(self.structural, SURE),
+            _logits(self.passage, 1.0),
             _logarithm(self.sigma_fast, 1e-9, 1.0),
             _logarithm(self.sigma_slow, 1e-9, 1.0),
             _logarithm(self.depth, 1e-3, 1e3),
@@ -137,10 +137,10 @@ def _log_more(value: float | None) -> PerHorizon | None:
     return found, found, found
 
 
-def _logits(values: PerHorizon | None, low: float, high: float) -> PerHorizon | None:
+def _logits(values: PerHorizon | None, most: float) -> PerHorizon | None:
     if values is None or any(isnan(p) for p in values):
         return None
-    found = [logit(min(max(p, low), high)) for p in values]
+    found = [logit(min(max(p, 1.0 - most), most)) for p in values]
     return found[0], found[1], found[2]
 
 
