@@ -57,37 +57,57 @@ def test_a_usual_minute_is_known_after_half_an_hour_and_a_burst_hardly_moves_it(
     assert prints.normal_usd < 1_200.0
 
 
-def test_follow_on_flow_is_what_comes_beside_the_usual():
+QUIET = (0.0, 50_000.0)
+
+
+def heard(*stretches):
+    """Follow-on flow after stretches of (seconds, forced USD, USD that takers traded)."""
     follow = FollowOn()
-    assert follow.psi == PSI
-    for _ in range(2_000):
-        follow.second(0.0, 50_000.0)
-    for _ in range(200):
-        for _ in range(5):
-            follow.second(1e6, 3e6 + 50_000.0)
-        for _ in range(60):
-            follow.second(0.0, 50_000.0)
-    assert follow.psi == pytest.approx(3.0, rel=0.05)
+    for seconds, forced, taken in stretches:
+        for _ in range(seconds):
+            follow.second(forced, taken)
+    return follow
+
+
+BURSTS = [(5, 1e6, 3e6 + 50_000.0), (595, *QUIET)] * 20
+
+
+def test_follow_on_flow_is_what_comes_beside_the_usual():
+    assert FollowOn().psi == PSI
+    assert heard((2_000, *QUIET), *BURSTS).psi == pytest.approx(3.0, rel=0.05)
+
+
+def test_who_follows_seconds_later_is_counted():
+    late = [(2, 1e6, 50_000.0), (4, 0.0, 1e6 + 50_000.0), (594, *QUIET)] * 50
+    assert heard((2_000, *QUIET), *late).psi == pytest.approx(2.0, rel=0.15)
+
+
+def test_a_market_that_stays_busy_after_a_storm_does_not_follow_what_trickles():
+    storm = ((2_000, *QUIET), (60, 1e6, 2e6 + 50_000.0), (600, *QUIET))
+    busy = [(1, 20_000.0, 400_000.0), (3, 0.0, 400_000.0)] * 900
+    after = heard(*storm)
+    assert 1.5 < after.psi < 2.1
+    assert heard(*storm, *busy).psi == pytest.approx(after.psi, abs=0.1)
+
+
+def test_nothing_is_learnt_from_flow_alone():
+    assert heard((1_000, 0.0, 1e4), (1_000, 0.0, 5e6)).psi == PSI
 
 
 @pytest.mark.parametrize(("ratio", "psi"), [(0.0, 1.0), (100.0, 10.0)])
 def test_follow_on_flow_stays_within_its_bounds(ratio, psi):
-    follow = FollowOn()
-    for _ in range(500):
-        follow.second(1e6, ratio * 1e6)
-        for _ in range(10):
-            follow.second(0.0, 0.0)
-    assert follow.psi == psi
+    assert heard(*[(1, 1e6, ratio * 1e6), (100, 0.0, 0.0)] * 500).psi == psi
 
 
 def test_states_come_back_and_impossible_ones_are_refused():
     prints, follow = Prints(ThrottleCorrection()), FollowOn()
     prints.restore(PrintsState(100.0, 5.0))
     assert prints.state() == PrintsState(100.0, 5.0)
-    follow.restore(FollowOnState(3e8, 1e8, 10.0))
+    follow.restore(FollowOnState(3e8, 1e8))
     assert follow.psi == pytest.approx(3.0, rel=0.05)
     for bad in (PrintsState(-1.0, 0.0), PrintsState(1.0, float("nan"))):
         with pytest.raises(StateError):
             prints.restore(bad)
-    with pytest.raises(StateError):
-        follow.restore(FollowOnState(float("inf"), 1.0, 0.0))
+    for worse in (FollowOnState(float("inf"), 1.0), FollowOnState(1.0, -1.0)):
+        with pytest.raises(StateError):
+            follow.restore(worse)

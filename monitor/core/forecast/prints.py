@@ -7,7 +7,7 @@ psi, the taker flow that hits the book for each forced dollar: stops and others 
 
 from bisect import bisect_right
 from collections import deque
-from math import isfinite
+from math import inf, isfinite
 from operator import itemgetter
 from typing import Final
 
@@ -31,13 +31,13 @@ PSI: Final = 1.5
 PSI_LEAST, PSI_MOST = 1.0, 10.0
 
 PRIOR_USD: Final = 5e6
-"""Forced USD in bursts that weigh as much as the prior."""
+"""Forced USD in lone bursts that weigh as much as the prior."""
 
-QUIET_S: Final = 5
-"""A burst ends when nothing was printed for so long; what is sold meanwhile still follows it."""
+FOLLOWED_S: Final = 10.0
+"""Who follows a forced close does so within about so many seconds."""
 
-BACKGROUND_S: Final = 300.0
-"""Memory of the taker flow outside bursts, which would have come anyway."""
+USUAL_S: Final = 300.0
+"""Memory of the flow that a burst stands out from."""
 
 
 class PrintsState(Struct, frozen=True):
@@ -120,57 +120,67 @@ class Prints:
 
 
 class FollowOnState(Struct, frozen=True):
-    """What outlives a restart: sums over bursts in USD, and the flow outside them."""
+    """What outlives a restart: the sums of the regression, USD."""
 
-    followed: float
-    bursts: float
-    background: float
+    explained: float
+    weight: float
 
 
 class FollowOn:
-    """Psi of one side: taker flow of bursts over their forced closes.
+    """Psi of one side: taker flow for each dollar that is force-closed.
 
-    A regression through the origin whose variance grows with the size of the burst, which is the
-    ratio of the sums.
+    A regression of taker flow on forced closes, both averaged over `FOLLOWED_S` and taken less
+    their means of `USUAL_S`. So what stays once a storm has passed, or would have come anyway, is
+    not laid at its door, and closes that trickle among other flow say next to nothing: the variance
+    is taken to grow with what is traded, forced and not. Of one burst in a quiet market it is the
+    ratio of the flow to the closes (A5).
     """
 
     def __init__(self) -> None:
-        self._followed = self._bursts = 0.0
-        self._background = 0.0
-        self._forced = self._flow = 0.0
-        self._quiet = 0
+        self._explained = self._weight = 0.0
+        self._forced, self._usual_forced = Mean(FOLLOWED_S), Mean(USUAL_S)
+        self._taken, self._usual_taken = Mean(FOLLOWED_S), Mean(USUAL_S)
 
     def second(self, forced_usd: float, taker_usd: float) -> None:
         """Take one second: USD force-closed and USD that takers traded in the same direction."""
-        if forced_usd <= 0.0 and self._forced <= 0.0:
-            self._background += (taker_usd - self._background) / BACKGROUND_S
-            return
-        self._forced += forced_usd
-        self._flow += max(0.0, taker_usd - self._background)
-        self._quiet = 0 if forced_usd > 0.0 else self._quiet + 1
-        if self._quiet >= QUIET_S:
-            self._followed += self._flow
-            self._bursts += self._forced
-            self._forced = self._flow = 0.0
-            self._quiet = 0
+        forced, usual_forced = self._forced.add(forced_usd), self._usual_forced.add(forced_usd)
+        taken, usual_taken = self._taken.add(taker_usd), self._usual_taken.add(taker_usd)
+        noise = forced + usual_forced + usual_taken
+        if noise > 0.0:
+            more = forced - usual_forced
+            self._explained += more * (taken - usual_taken) / noise
+            self._weight += more * more / noise
 
     @property
     def psi(self) -> float:
         """Between 1 and 10; 1.5 while little is known."""
-        found = (PSI * PRIOR_USD + self._followed) / (PRIOR_USD + self._bursts)
+        found = (PSI * PRIOR_USD + self._explained) / (PRIOR_USD + self._weight)
         return min(max(found, PSI_LEAST), PSI_MOST)
 
     def state(self) -> FollowOnState:
         """What a restart must not forget."""
-        return FollowOnState(self._followed, self._bursts, self._background)
+        return FollowOnState(self._explained, self._weight)
 
     def restore(self, state: FollowOnState) -> None:
         """Take over a saved state.
 
         Raises:
-            StateError: its numbers are no amounts.
+            StateError: its numbers are no sums of a regression.
         """
-        numbers = (state.followed, state.bursts, state.background)
-        if not all(isfinite(x) and x >= 0.0 for x in numbers):
+        if not (isfinite(state.explained) and 0.0 <= state.weight < inf):
             raise StateError("follow-on flow with impossible numbers")
-        self._followed, self._bursts, self._background = numbers
+        self._explained, self._weight = state.explained, state.weight
+
+
+class Mean:
+    """An exponential mean over so many seconds, plain until there were as many."""
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self._seconds = self._value = 0.0
+
+    def add(self, value: float) -> float:
+        """Take one second's value; the mean with it."""
+        self._seconds = min(self._seconds + 1.0, self._memory_s)
+        self._value += (value - self._value) / self._seconds
+        return self._value
