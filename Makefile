@@ -26,7 +26,7 @@ run: $(READY)
 	$(BIN)/cascade-monitor run
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # Points ccxt, a client that nobody here wrote, at the simulated venues; in an environment of its
 # own, because nothing else here needs ccxt.

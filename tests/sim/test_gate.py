@@ -10,7 +10,7 @@ import pytest
 from monitor.sim.realism import PLAIN, measure, record
 from monitor.sim.scenarios import News, Scenario
 
-# Not used in tuning; the command's table in docs/realism.md is of seeds 401 to 420.
+# Not used in tuning; the command's table in docs/realism.md is of seeds 421 to 440.
 SEEDS = (901, 902)
 
 CLAIMED = (
