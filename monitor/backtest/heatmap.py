@@ -50,7 +50,7 @@ AFTER_NS: Final = 900 * NS
 REACHED: Final = 0.0025
 """Sweeps shorter than this say nothing about where on the map prints lie (C2)."""
 RECIPE: Final = {10.0: 0.35, 25.0: 0.30, 50.0: 0.20, 100.0: 0.15}
-"""Leverage shares of the common public recipe (peers.md 1.1, 1.4)."""
+"""Leverage shares of the common public recipe."""
 FLOOR: Final = 0.02
 """Share of the uniform density mixed into every model before taking logarithms."""
 

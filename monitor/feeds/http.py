@@ -251,7 +251,7 @@ class HttpFeed:
         try:
             async with session.request(
                 "POST" if command.body else "GET",
-                # Exactly one slash: Binance answers 403 to two (peers.md 4.6).
+                # Exactly one slash: Binance answers 403 to two.
                 self.spec.base_url.rstrip("/") + "/" + command.path.lstrip("/"),
                 data=command.body or None,
                 headers={"Content-Type": "application/json"} if command.body else None,

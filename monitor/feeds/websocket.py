@@ -295,7 +295,7 @@ class WebSocketFeed:
             extra["ssl"] = self._tls
         return await connect(
             self.spec.url,
-            compression=None,  # costs twice the time to receive (stack.md 2.3)
+            compression=None,  # costs twice the time to receive
             user_agent_header=USER_AGENT,
             proxy=self._proxy,
             open_timeout=self._timing.open_timeout_s,

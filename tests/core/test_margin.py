@@ -149,7 +149,7 @@ def test_a_long_with_more_margin_than_value_is_never_liquidated():
 
 
 def test_cross_margin_is_the_binance_formula():
-    # LP = (WB - TMM1 + UPNL1 + cum - s q e) / (q MMR - s q), model.md A1 [S5].
+    # LP = (WB - TMM1 + UPNL1 + cum - s q e) / (q MMR - s q), model.md A1.
     table = MarginTable(flat(0.01, deduction=50.0))
     margin = cross_margin(np.array([9_000.0]), np.array([-700.0]), np.array([300.0]))
     for side, s in (("long", 1), ("short", -1)):
@@ -210,14 +210,14 @@ def test_the_price_is_the_root_of_equity_less_maintenance(  # noqa: PLR0917 (dra
 
 
 def test_the_bracket_is_that_of_the_liquidation_price_not_of_entry():
-    """peers.md 6: MMR from the wrong bracket. Entry is in tier 2, liquidation in tier 1."""
+    """A known mistake: MMR from the wrong bracket. Entry is in tier 2, liquidation in tier 1."""
     table = MarginTable(continuous((0.0, 0.01), (100_000.0, 0.02)))
     found = price(table, "long", entry=101_000.0, margin=5_050.0)
     assert found < 100_000.0
     assert found == pytest.approx((101_000 - 5_050) / (1 - 0.01), rel=1e-12)
 
 
-# ------------------------------------------------------------ peers.md 6, rows on formulas
+# ------------------------------------------------------------ known mistakes in the formulas
 
 
 def test_maintenance_is_not_divided_by_leverage():

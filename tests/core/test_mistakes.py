@@ -1,4 +1,4 @@
-"""Every known mistake about the map (peers.md 6) fails a criterion that ours passes.
+"""Every known mistake about the map fails a criterion that ours passes.
 
 Each mistake is made here in a few lines, so that the criterion is seen to tell them apart. Rows
 whose mistake is shown elsewhere are only referred to:
