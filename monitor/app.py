@@ -572,8 +572,9 @@ async def replay(
         JournalError: not the journal of one run.
         OSError: a file cannot be read.
     """
-    files = JournalFiles(dict.fromkeys(path.resolve() for path in journals))
-    header = _one_run(files)
+    paths = list(dict.fromkeys(path.resolve() for path in journals))
+    files = JournalFiles(paths)
+    header = _one_run(files, paths)
     pipeline = Pipeline(header.pipeline)
     last = LastSeen()
     meter = Meter(header.pipeline.engine.tick_interval_ms / 1000)
@@ -612,10 +613,11 @@ class LastSeen:
         return self.at
 
 
-def _one_run(files: JournalFiles) -> Header:
+def _one_run(files: JournalFiles, paths: Iterable[Path]) -> Header:
     runs = dict.fromkeys(header.run for header in files.headers)
     if not runs:
-        raise JournalError("no journal there, or nothing readable in it")
+        where = ", ".join(map(str, paths))
+        raise JournalError(f"{where}: no journal there, or nothing readable in it")
     if len(runs) > 1:
         raise JournalError(
             f"these are journals of {len(runs)} runs ({', '.join(runs)}); name the files of one, "

@@ -9,17 +9,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Final, Generic, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 from msgspec import Struct
 from redis import Redis
 from redis.cluster import RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from monitor.events import Depth, Heatmap, HeatmapRow, Risk
 from monitor.sinks.envelope import VERSION
+from monitor.sinks.redis import masked
 
 PATIENCE_S: Final = 5.0
 """How long one answer may take."""
@@ -61,11 +65,21 @@ class Rows(Struct, frozen=True):
 
 
 class OverHttp:
-    """Asks the HTTP API of a daemon at `url`, such as ``http://127.0.0.1:9464``."""
+    """Asks the HTTP API of a daemon at `url`, such as ``http://127.0.0.1:9464``.
+
+    Raises:
+        QuestionError: it is no HTTP address.
+    """
 
     def __init__(self, url: str) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise QuestionError(f"{url!r} is not an HTTP address")
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise QuestionError(f"--url {url}: no HTTP address, as http://127.0.0.1:9464 is one")
+        self.url = url
         self._base = f"{url.rstrip('/')}/api/v1/assets"
 
     def heatmap(self, asset: str, venue: str) -> bytes:
@@ -96,16 +110,30 @@ class OverHttp:
             if error.code in {400, 404}:
                 raise QuestionError(reason) from error
             raise Unanswered(reason) from error
-        except (OSError, ValueError) as error:
-            raise Unanswered(f"{url}: {error}") from error
+        except (ValueError, HTTPException) as error:
+            raise QuestionError(f"--url {self.url}: {error}") from error
+        except OSError as error:
+            raise Unanswered(
+                f"no daemon answers at {self.url} ({_why(error)}): start one, or give the address "
+                "that it printed with --url"
+            ) from error
         return body
 
 
 class InRedis:
-    """Reads what a daemon has written to Redis under `prefix`."""
+    """Reads what a daemon has written to Redis under `prefix`.
+
+    Attributes:
+        url: the address, without credentials.
+
+    Raises:
+        QuestionError: it is no Redis URL.
+        Unanswered: it is a cluster that does not answer.
+    """
 
     def __init__(self, url: str, prefix: str) -> None:
         self._prefix = prefix
+        self.url = masked(url)
         try:
             self._redis: Redis | RedisCluster = (
                 RedisCluster.from_url(url.replace("+cluster", "", 1), socket_timeout=PATIENCE_S)
@@ -114,9 +142,9 @@ class InRedis:
             )
         except ValueError:
             # The library's own text may quote a part of the password.
-            raise QuestionError("--redis: not a Redis URL") from None
-        except RedisError as error:
-            raise Unanswered(f"Redis: {error}") from error
+            raise QuestionError("--redis: not a Redis URL, as redis://127.0.0.1:6379/0") from None
+        except (RedisError, RedisClusterException) as error:
+            raise self._silent(error) from error
 
     def heatmap(self, asset: str, venue: str) -> bytes:
         """The newest message; the key is gone when it is stale."""
@@ -133,11 +161,20 @@ class InRedis:
     def _get(self, key: str) -> bytes:
         try:
             body = self._redis.get(key)
-        except RedisError as error:
-            raise Unanswered(f"Redis: {error}") from error
+        except (RedisError, RedisClusterException) as error:
+            raise self._silent(error) from error
         if not isinstance(body, bytes):
-            raise Unanswered(f"Redis has no {key}: no such asset or venue, or not known now")
+            raise Unanswered(f"{self.url} has no {key}: no such asset or venue, or not known now")
         return body
+
+    def _silent(self, error: Exception) -> Unanswered:
+        gone = (RedisConnectionError, RedisTimeoutError, RedisClusterException)
+        if isinstance(error, gone) and not isinstance(error, AuthenticationError):
+            return Unanswered(
+                f"no Redis answers at {self.url} ({_why(error)}): give the address that the "
+                "daemon printed with --redis"
+            )
+        return Unanswered(f"{self.url}: {error}")
 
     def history(self, asset: str, minutes: float, until_us: int) -> list[Row]:
         """Rows of the picture, oldest first."""
@@ -147,8 +184,8 @@ class InRedis:
         while True:
             try:
                 read = self._redis.xrevrange(f"{self._key(asset)}:log", newest, count=CHUNK)
-            except RedisError as error:
-                raise Unanswered(f"Redis: {error}") from error
+            except (RedisError, RedisClusterException) as error:
+                raise self._silent(error) from error
             entries = msgspec.convert(read, list[tuple[bytes, dict[bytes, bytes]]])
             chunk = [_decoded(fields[b"m"], Row) for _, fields in entries]
             rows += [row for row in chunk if row.at_us > since_us]
@@ -200,6 +237,16 @@ def _decoded(body: bytes, kind: type[Answer]) -> Answer:
         if isinstance(told, Told) and told.v != VERSION:
             raise Unanswered(f"the daemon speaks version {told.v}, expected {VERSION}")
     return found
+
+
+def _why(error: Exception) -> str:
+    """What the system said, without the wrappings of those who asked it."""
+    inner: BaseException | None = error
+    while inner is not None and not (isinstance(inner, OSError) and inner.strerror):
+        reason = getattr(inner, "reason", None)
+        inner = reason if isinstance(reason, Exception) else inner.__cause__ or inner.__context__
+    text = str(error) if inner is None else str(inner.strerror)
+    return text[:1].lower() + text[1:].rstrip(".")
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -1,7 +1,7 @@
 """The command line: reads files and environment, calls `app`, prints results.
 
-Exit codes: 0 done, 1 not healthy or not known now, 2 usage or unusable input, 70 an error of ours,
-78 configuration.
+Exit codes: 0 done, 1 not healthy, nobody answers or not known now, 2 usage or unusable input, 70 an
+error of ours, 78 configuration.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from math import nan
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
@@ -75,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         return OK
     except Exception as error:  # noqa: BLE001  (the process boundary: say everything, then end)
         match _cause(error):
+            case OSError() as cause if cause.filename is not None:
+                _complain(f"{cause.filename}: {_plain(cause)}")
+                return USAGE
             case ConfigError() as cause:
                 _complain(str(cause))
                 return CONFIGURATION
@@ -107,6 +111,22 @@ def _joined(arguments: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def _plain(error: Exception) -> str:
+    """What the system says is wrong, without its number and the path."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:1].lower() + text[1:]
+
+
+def _writable(option: str, path: Path) -> None:
+    """Find out before the work what would prevent its result from being written."""
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: a folder, name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{option} {path}: no permission to write there")
 
 
 def _cause(error: Exception) -> Exception:
@@ -153,9 +173,14 @@ def _record(options: argparse.Namespace) -> int:
         redis=replace(config.redis, enabled=False),
         http=replace(config.http, enabled=False),
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=options.out):  # better now than when the recording is missed
-        pass
+    try:  # better now than when the recording is missed
+        options.out.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=options.out):
+            pass
+    except FileExistsError as error:
+        raise UsageError(f"--out {options.out}: a file, a folder is needed") from error
+    except OSError as error:
+        raise UsageError(f"--out {options.out}: {_plain(error)}") from error
     asyncio.run(app.run(recording, specifications, _shard(options.shard)))
     return OK
 
@@ -172,6 +197,8 @@ def _import(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     if options.stay and not options.sinks:
         raise UsageError("--stay: there is nothing to serve without --sinks")
+    if options.summary:
+        _writable("--summary", options.summary)
     config, _, origins = _configuration(options)
     logs.configure(config.log.level, config.log.format)
     if origins["redis.state_ttl_s"] == "shipped":
@@ -253,7 +280,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
     except urllib.error.HTTPError as error:
         _complain(error.read().decode())
     except OSError as error:
-        _complain(f"{url}: {error}")
+        _complain(f"no daemon answers at {url} ({_plain(getattr(error, 'reason', error))})")
     return UNHEALTHY
 
 
@@ -270,6 +297,10 @@ def _heatmap(options: argparse.Namespace) -> int:
         raise UsageError("--minutes: the picture over time is kept of all venues together only")
     if options.minutes is not None and not options.png:
         raise UsageError("--minutes: only a picture (--png) shows the time")
+    if options.png:
+        if options.png.suffix.lower() != ".png":
+            raise UsageError(f"--png {options.png}: a PNG is drawn, so name it {options.png}.png")
+        _writable("--png", options.png)
     config, _, _ = _configuration(options)
     asset = _asset(options.asset, config)
     source = (
@@ -346,7 +377,8 @@ def _configuration(
         try:
             layers.append(parse_toml(Path(path).read_text(encoding="utf-8"), str(path)))
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from error
+            given = "--config" if options.config else "CASCADE_CONFIG"
+            raise ConfigError(f"{given} {path}: {_plain(error)}") from error
     layers.append(parse_environment(environment))
     config, origins = merge(layers)
     specifications = parse_instruments(shipped("instruments.toml"), "instruments.toml")
@@ -362,7 +394,7 @@ def _with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
             try:
                 text = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"environment {name}: {error}") from error
+                raise ConfigError(f"environment {name}={path}: {_plain(error)}") from error
             resolved[name.removesuffix("_FILE")] = text
     return resolved
 
@@ -418,36 +450,43 @@ def _seed(text: str) -> int:
 
 def _shock(text: str) -> float:
     """A signed ratio, or a percentage with its sign."""
-    value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    value = _number(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     if not 1e-6 <= abs(value) <= 0.3:
-        raise argparse.ArgumentTypeError(f"{text}: a move from -30% to 30%, and not 0")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a move from -30% to 30%, and not 0, such as -3% or -0.03"
+        )
     return value
 
 
 def _within(text: str) -> float:
     """Seconds from 0 to an hour."""
-    value = float(text)
+    value = _number(text)
     if not 0.0 <= value <= 3600.0:
-        raise argparse.ArgumentTypeError(f"{text}: seconds from 0 to 3600")
+        raise argparse.ArgumentTypeError(f"{text!r}: seconds from 0 to 3600")
     return value
 
 
 def _share(text: str) -> float:
     """A ratio from 0 to 1."""
-    value = float(text)
+    value = _number(text)
     if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text}: a share from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: a share from 0 to 1")
     return value
 
 
 def _factor(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = _number(text)
     if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def _number(text: str) -> float:
+    """What is no number is none that any range contains."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -191,7 +191,7 @@ class Page:
             else "the rest assumed"
         )
         facts = (
-            f"confidence {percent(h.confidence)}",
+            f"map confidence {percent(h.confidence)}",
             f"coverage {percent(h.coverage)} of open interest",
             f"heard {percent(h.heard)} ({origin})",
             f"level uncertain by {h.scale_low:.2f} to {h.scale_high:.2f} times (80 %)",

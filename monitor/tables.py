@@ -10,16 +10,20 @@ from rich.table import Table
 from monitor.app import Replayed
 from monitor.ask import Unanswered
 from monitor.core.cascade.insurance import Runway
+from monitor.core.cascade.stress import Stress
 from monitor.events import Heatmap, Side
 from monitor.pipeline import Pipeline
 from monitor.summary import REACH, clusters, dollars, percent
 from monitor.whatif import Answer
 
 SOLVED_ON: Final = {
-    "curves": "solved on the curves of map and books",
-    "messages": "solved on published messages: displayed depth at ten distances, power laws "
-    "between; a daemon that is asked itself knows more of its books and answers otherwise",
+    "curves": "from {}, on the daemon's own curves of map and books",
+    "messages": "from {}, on published messages, which are coarser: displayed depth at ten "
+    "distances, power laws between; the daemon itself (--url) knows more of its books",
 }
+
+UNCLOSED: Final = 0.01
+"""Share of what is liquidated; where less than that might still be closed, it is not told."""
 
 CLUSTERS: Final = 5
 """Rows of each side in the table of clusters."""
@@ -64,7 +68,7 @@ def show_heatmap(heatmap: Heatmap, asset: str, venue: str, at_us: int) -> None:
     at = datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     out.print(f"[bold]{asset} {venue or '+'.join(heatmap.venues)}[/] {at}", highlight=False)
     out.print(
-        f"mark {heatmap.mark:,.10g}, confidence {percent(heatmap.confidence)}, "
+        f"mark {heatmap.mark:,.10g}, map confidence {percent(heatmap.confidence)}, "
         f"coverage {percent(heatmap.coverage)}, heard {percent(heatmap.heard)} "
         f"({heatmap.provenance}), level uncertain by {heatmap.scale_low:.2f} to "
         f"{heatmap.scale_high:.2f} times (80 %)",
@@ -107,60 +111,116 @@ def show_stress(answer: Answer) -> None:
         for lack in found.missing:
             out.print(f"  {lack.name}: {', '.join(lack.unknown)} not known")
         raise Unanswered(f"nothing is known of {answer.asset} to move")
-    if found.landing_ratio is None or found.landing_price is None or found.amplification is None:
-        out.print("  it runs beyond what can be seen; all figures are lower bounds")
-    else:
-        out.print(
-            f"  lands at {found.landing_price:,.6g} ({found.landing_ratio:+.2%}), "
-            f"{found.amplification:.2f} times the shock"
-        )
-    out.print(f"  {dollars(found.liquidated_usd)} of {found.side}s liquidated")
+    for line in _landing(found):
+        out.print(f"  {line}", soft_wrap=True)
+    least = "at least " if found.beyond else ""
+    out.print(f"  {least}{dollars(found.liquidated_usd)} of {found.side}s liquidated")
     if found.shortfall_usd is not None:
-        out.print(f"  insurance funds lose {dollars(found.shortfall_usd)}")
-    out.print(f"  {SOLVED_ON[answer.solved_on]}", soft_wrap=True)
+        out.print(f"  insurance funds lose {least}{dollars(found.shortfall_usd)}")
+    source = SOLVED_ON[answer.solved_on].format(answer.source or "the daemon")
+    out.print(f"  {source}", soft_wrap=True, markup=False)
     out.print(
         f"  {found.survival:.0%} of displayed depth survives; books have to take "
-        f"{found.psi:.2f} USD for each USD liquidated"
+        f"{found.psi:.2f} USD for each USD liquidated (psi)"
     )
+    if found.psi_capped:
+        seen = " within what can be seen" if found.beyond else ""
+        out.print(
+            "  psi is estimated at its cap, more than forced closes plausibly draw with them: "
+            f"this is an upper bound{seen}",
+            soft_wrap=True,
+        )
     if found.within_s is not None:
         share = "unknown, so all" if found.spot_share is None else f"{found.spot_share:.0%}"
         out.print(
             f"  after {found.within_s:g} s the mark has followed {found.beta:.0%} of the move "
             f"(in spot: {share})"
         )
-    path = _table("round", "price", "move", "liquidated", "books take")
-    for number, step in enumerate(found.path):
-        path.add_row(
-            str(number),
+    for table in (_path(found), _venues(found), _funds(found)):
+        out.print()
+        out.print(table)
+    for lack in found.missing:
+        out.print(f"  not counted: {lack.name} ({', '.join(lack.unknown)} not known)")
+
+
+def _landing(found: Stress) -> list[str]:
+    """Where it ends, and which venues' end cannot be seen."""
+    beyond = [venue for venue in found.venues if venue.beyond]
+    if found.landing_ratio is not None and found.landing_price is not None:
+        times = (
+            "" if found.amplification is None else f", {found.amplification:.2f} times the shock"
+        )
+        return [f"lands at {found.landing_price:,.6g} ({found.landing_ratio:+.2%}){times}"]
+    if found.seen_ratio is None or found.seen_price is None:
+        return ["every venue runs beyond what can be seen: all figures are lower bounds"]
+    names = ", ".join(venue.name for venue in beyond)
+    runs, whose, stands = (
+        ("runs", "its", "its map still holds")
+        if len(beyond) == 1
+        else ("run", "their", "their maps still hold")
+    )
+    lines = [
+        f"{names} {runs} beyond what can be seen: {whose} figures, and sums, are lower bounds",
+        f"the others land at {found.seen_price:,.6g} ({found.seen_ratio:+.2%})",
+    ]
+    unclosed = sum(venue.unclosed_usd for venue in beyond)
+    if unclosed > UNCLOSED * (found.liquidated_usd or 0.0):
+        left = dollars(unclosed)
+        lines[1] += f", farther if any of the {left} that {stands} is closed as well"
+    return lines
+
+
+def _path(found: Stress) -> Table:
+    """Round by round; last rounds that read like the one before are left out."""
+    rows = [
+        (
             f"{step.price:,.6g}",
             f"{step.move_ratio:+.2%}",
             dollars(step.liquidated_usd),
             dollars(step.forced_flow_usd),
         )
-    out.print(path)
-    venues = _table("venue", "landing", "move", "liquidated", "forced flow", "shortfall")
+        for step in found.path
+    ]
+    while len(rows) > 1 and rows[-1] == rows[-2]:
+        rows.pop()
+    table = _table("round", "price", "move", "liquidated", "books take")
+    for number, row in enumerate(rows):
+        table.add_row(str(number), *row)
+    return table
+
+
+def _venues(found: Stress) -> Table:
+    table = _table("venue", "landing", "move", "liquidated", "forced flow", "shortfall")
     for venue in found.venues:
-        venues.add_row(
+        least = "at least " if venue.beyond else ""
+        lost = venue.shortfall_usd
+        table.add_row(
             venue.name,
             "beyond" if venue.landing_price is None else f"{venue.landing_price:,.6g}",
             "" if venue.landing_ratio is None else f"{venue.landing_ratio:+.2%}",
-            dollars(venue.liquidated_usd),
-            dollars(venue.forced_flow_usd),
-            "unknown" if venue.shortfall_usd is None else dollars(venue.shortfall_usd),
+            f"{least}{dollars(venue.liquidated_usd)}",
+            f"{least}{dollars(venue.forced_flow_usd)}",
+            "unknown" if lost is None else f"{least}{dollars(lost)}",
         )
-    out.print(venues)
-    funds = _table("fund", "holds", "loses", "lasts", "besides")
+    return table
+
+
+def _funds(found: Stress) -> Table:
+    """Whether each fund lasts; what it holds that has no price, where any does."""
+    beyond = {venue.name.partition(":")[0] for venue in found.venues if venue.beyond}
+    besides = any(fund.unvalued for fund in found.funds)
+    table = _table("fund", "holds", "loses", "lasts", *(["besides"] if besides else []))
     for fund in found.funds:
-        funds.add_row(
-            fund.name,
+        least = "at least " if fund.name in beyond else ""
+        cells = [
             "unknown" if fund.fund_usd is None else dollars(fund.fund_usd),
-            "unknown" if fund.shortfall_usd is None else dollars(fund.shortfall_usd),
+            "unknown" if fund.shortfall_usd is None else f"{least}{dollars(fund.shortfall_usd)}",
             _runway(fund),
-            f"{', '.join(fund.unvalued)} (no price)" if fund.unvalued else "",
-        )
-    out.print(funds)
-    for lack in found.missing:
-        out.print(f"  not counted: {lack.name} ({', '.join(lack.unknown)} not known)")
+        ]
+        if besides:
+            cells.append(f"{', '.join(fund.unvalued)} (no price)" if fund.unvalued else "")
+        table.add_row(fund.name, *cells)
+    return table
 
 
 def _runway(fund: Runway) -> str:

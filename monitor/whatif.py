@@ -2,11 +2,13 @@
 
 A running daemon answers by its own solver from the curves it holds, a replayed journal likewise.
 From Redis the same solver gets what was published there: maps bucket by bucket, and depth as it is
-displayed at ten distances, which is interpolated between them by a power law. What the daemon knows
-besides of its books (what they reliably show, how far, how fast arbitrage is) is not published, so
-the answers differ; each says what it was solved on.
+displayed at ten distances, with power laws between and behind. What the daemon knows besides of its
+books (what they reliably show, how the tail of one that shows little goes on, how fast arbitrage
+is) is not published, so that answer is the coarser one; each says what it was solved on.
 """
 
+from itertools import takewhile
+from math import exp
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,10 +20,19 @@ from monitor.ask import InRedis, OverHttp, QuestionError, Unanswered, depth_in, 
 from monitor.core.cascade.curves import DISTANCES, Floats
 from monitor.core.cascade.insurance import VenueFund
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
-from monitor.core.forecast.prints import PSI
+from monitor.core.depth.supply import (
+    FIT_POINTS,
+    KAPPA,
+    KAPPA_MAX,
+    KAPPA_MIN,
+    continued,
+    tail_exponent,
+)
+from monitor.core.depth.survival import absorbed
+from monitor.core.forecast.prints import PSI, PSI_MOST
 from monitor.core.heatmap.pooling import by_distance
 from monitor.core.prospect import USUAL_W
-from monitor.events import Band, Heatmap, Quantities
+from monitor.events import Band, DirectionRisk, Heatmap, Quantities
 from monitor.feeds.replay import JournalFiles
 from monitor.journal import Header, JournalError
 from monitor.pipeline import Pipeline
@@ -41,13 +52,15 @@ class Question(Struct, frozen=True):
 class Answer(Struct, frozen=True):
     """A what-if on what was known at `at_us`.
 
-    `solved_on` the daemon's ``curves``, or on those made of its published ``messages``.
+    `solved_on` the daemon's ``curves``, or on those made of its published ``messages``, which is
+    coarser. `source` is whom the command asked: an address, or a journal.
     """
 
     at_us: int
     asset: str
     stress: Stress
     solved_on: Literal["curves", "messages"]
+    source: str = ""
 
 
 def of_daemon(daemon: OverHttp, asset: str, question: Question) -> Answer:
@@ -60,9 +73,10 @@ def of_daemon(daemon: OverHttp, asset: str, question: Question) -> Answer:
     known = msgspec.structs.asdict(question)
     given = {name: value for name, value in known.items() if value is not None}
     try:
-        return msgspec.json.decode(daemon.stress(asset, given), type=Answer)
+        told = msgspec.json.decode(daemon.stress(asset, given), type=Answer)
     except msgspec.DecodeError as error:
         raise Unanswered(f"the answer is not one of ours: {error}") from error
+    return msgspec.structs.replace(told, source=daemon.url)
 
 
 def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
@@ -76,9 +90,8 @@ def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
     side = 0 if shock < 0.0 else 1
     risk = risk_in(redis.risk(asset)).data
     measured = risk.quantities or Quantities()
-    mechanism = next(
-        (d.mechanism for d in risk.directions if d.direction == ("down", "up")[side]), None
-    )
+    own = next((d for d in risk.directions if d.direction == ("down", "up")[side]), None)
+    psi, capped = _psi(own)
     share = measured.spot_share_ratio if question.spot_share is None else question.spot_share
     depths: dict[str, Floats] = {}
     for venue in told.data.venues:
@@ -104,31 +117,45 @@ def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
         shock,
         venues,
         survival=USUAL_W,
-        psi=PSI if mechanism is None else mechanism.psi,
+        psi=psi,
+        psi_capped=capped,
         within_s=question.within_s,
         spot_share=share,
         funds={name: VenueFund(usd, []) for name, usd in measured.insurance_fund_usd.items()},
     )
-    return Answer(told.at_us, asset, found, "messages")
+    return Answer(told.at_us, asset, found, "messages", redis.url)
 
 
 def of_journal(journals: list[Path], asset: str, question: Question) -> Answer:
     """Replay a journal to its end and solve it there.
 
     Raises:
-        JournalError: there is no journal, or it holds several runs.
+        JournalError: there is no journal, it is damaged, or it holds several runs.
         QuestionError: the journal has no such asset.
         OSError: a file cannot be read.
     """
     files = JournalFiles(dict.fromkeys(path.resolve() for path in journals))
-    if len({header.run for header in files.headers}) != 1:
-        raise JournalError("name the journal of one run")
+    where = ", ".join(map(str, journals))
+    runs = sorted({header.run for header in files.headers})
+    if not runs:
+        raise JournalError(f"--journal {where}: no journal there, or nothing readable in it")
+    if len(runs) > 1:
+        raise JournalError(
+            f"--journal {where}: {len(runs)} runs are there ({', '.join(runs)}), name the files of "
+            "one"
+        )
     pipeline = Pipeline(files.headers[0].pipeline)
     at = 0
     for record in files:
         if not isinstance(record, Header):
             pipeline.step(record)
             at = record.at
+    for damage in files.damages:
+        if damage.reason != "torn":  # which is what a crash leaves
+            raise JournalError(
+                f"--journal {damage.path}: {damage.reason} from byte {damage.offset} on; what came "
+                "after it is not known"
+            )
     known = pipeline.engine.assets.get(asset)
     if known is None:
         there = ", ".join(pipeline.engine.assets) or "none"
@@ -136,19 +163,51 @@ def of_journal(journals: list[Path], asset: str, question: Question) -> Answer:
     found = known.stress(
         at, question.shock, within_s=question.within_s, spot_share=question.spot_share
     )
-    return Answer(at // 1000, asset, found, "curves")
+    return Answer(at // 1000, asset, found, "curves", where)
+
+
+def _psi(risk: DirectionRisk | None) -> tuple[float, bool]:
+    """Psi as published, and whether its estimate, before what is refilled, stands at its cap."""
+    if risk is None or risk.mechanism is None:
+        return PSI, False
+    measured = risk.quantities
+    throughput = None if measured is None else measured.engine_throughput_usd_per_second
+    taken = 1.0 - absorbed(risk.refill_usd_s, throughput)
+    # The throughput is a few seconds older than psi, so that it does not come out to the digit.
+    return risk.mechanism.psi, risk.mechanism.psi >= 0.95 * PSI_MOST * taken
 
 
 def _depth_curve(bands: list[Band], side: int) -> Floats:
-    """Cumulative USD by distance; a power law through the published points and beyond them."""
-    usd = np.maximum.accumulate([max(b.bid_usd if side == 0 else b.ask_usd, 1.0) for b in bands])
-    near = np.log([b.distance for b in bands])
-    logs = np.log(usd)
+    """Cumulative USD by distance: power laws through what is displayed at the published distances.
+
+    The book is taken to end where the law of the last two bands that are shown in full reaches
+    what is displayed in the next. From there on the tail is the daemon's, and nowhere less than
+    what is displayed.
+    """
+    ratios = np.array([b.distance for b in bands])
+    near = np.log(-np.log1p(-ratios) if side == 0 else np.log1p(ratios))
+    shown = [max(b.bid_usd if side == 0 else b.ask_usd, 1.0) for b in bands]
+    logs = np.log(np.maximum.accumulate(shown))
+    # Where not even the first is shown in full, it is taken so: a lower bound.
+    full = sum(takewhile(bool, (b.bid_complete if side == 0 else b.ask_complete for b in bands)))
+    last = max(full, 1) - 1
+    if 0 < last < len(bands) - 1:
+        slope = (logs[last] - logs[last - 1]) / (near[last] - near[last - 1])
+        slope = min(max(slope, KAPPA_MIN), KAPPA_MAX)
+        end = near[last] + (logs[last + 1] - logs[last]) / slope
+        if near[last] < end < near[last + 1]:
+            near = np.insert(near, last + 1, end)
+            logs = np.insert(logs, last + 1, logs[last + 1])
+        last += int(end > near[last])
     here = np.log(DISTANCES[1:])
-    first = min(max((logs[1] - logs[0]) / (near[1] - near[0]), 1.0), STEEPEST)
-    found = np.interp(here, near, logs)
-    found = np.where(here < near[0], logs[0] + first * (here - near[0]), found)
-    return np.concatenate(([0.0], np.maximum.accumulate(np.exp(found))))
+    first = (logs[1] - logs[0]) / (near[1] - near[0]) if last else KAPPA
+    inner = logs[0] + min(max(first, 1.0), STEEPEST) * (here - near[0])
+    found = np.where(here < near[0], inner, np.interp(here, near, logs))
+    displayed = np.concatenate(([0.0], np.maximum.accumulate(np.exp(found))))
+    reach = exp(near[last])
+    # A law through fewer bands has no error by which the fit could know how little it is worth.
+    kappa = tail_exponent(displayed, reach) if last >= FIT_POINTS else KAPPA
+    return continued(displayed, reach, exp(logs[last]), kappa)
 
 
 def _fuel_curve(heatmap: Heatmap, side: int) -> Floats:

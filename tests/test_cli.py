@@ -149,8 +149,17 @@ def test_a_picture_is_drawn_and_one_of_a_venue_has_no_past(tmp_path):
         (["BTC", "--minutes", "5"], cli.USAGE, "only a picture"),
         (["BTC", "--png", "x.png", "--venue", "okx", "--minutes", "5"], cli.USAGE, "all venues"),
         (["BTC", "--png", "x.png", "--size", "10x10"], cli.USAGE, "640x400"),
-        (["BTC", "--png", "/no/such/folder/x.png"], cli.USAGE, "No such file"),
-        (["BTC", "--config", "/no/such/file"], cli.CONFIGURATION, "/no/such/file"),
+        (
+            ["BTC", "--png", "/no/such/folder/x.png"],
+            cli.USAGE,
+            "there is no folder /no/such/folder",
+        ),
+        (["BTC", "--png", "x.jpg"], cli.USAGE, "--png x.jpg: a PNG is drawn"),
+        (
+            ["BTC", "--config", "/no/such/file"],
+            cli.CONFIGURATION,
+            "--config /no/such/file: no such",
+        ),
     ],
 )
 def test_what_cannot_be_shown_is_explained_and_has_its_exit_code(options, code, said, capsys):
@@ -163,6 +172,61 @@ def test_what_cannot_be_shown_is_explained_and_has_its_exit_code(options, code, 
     with daemon(answers) as (url, _):
         assert cli.main(["heatmap", *options, "--url", url]) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(["heatmap", "BTC"], "--png"), (["replay", "x"], "--summary"), (["record"], "--out")],
+)
+def test_a_result_that_cannot_be_written_is_said_before_any_work(
+    command, option, tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "there.png"
+    file.write_bytes(b"")
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    bad = {file} if option == "--out" else {folder}
+    if option != "--out":
+        monkeypatch.setattr(cli.os, "access", lambda *_: False)
+        bad.add(file)
+    for path in bad:
+        assert cli.main([*command, option, str(path)]) == cli.USAGE
+        err = capsys.readouterr().err
+        assert err.startswith(f"cascade-monitor: {option} {path}: ")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["replay", "/no/such"], "/no/such: no such file or directory"),
+        (["replay", "FOLDER"], "FOLDER: no journal there"),
+        (["import", "tardis", "FOLDER", "--out", "x"], "FOLDER: is a directory"),
+        (["healthcheck", "--config", "FOLDER"], "--config FOLDER: is a directory"),
+        (["backtest", "history", "--data", "FOLDER"], "FOLDER: no file named"),
+        (["stress", "BTC", "--shock=-3%", "--within", "soon"], "--within: 'soon': seconds from 0"),
+        (["demo", "--speed", "nan"], "--speed: 'nan' is not a number above 0"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_plain_line(command, said, tmp_path, capsys):
+    words = [word.replace("FOLDER", str(tmp_path)) for word in command]
+    try:
+        code = cli.main(words)
+    except SystemExit as ended:
+        code = ended.code
+    assert code in {cli.USAGE, cli.CONFIGURATION}
+    err = capsys.readouterr().err
+    assert said.replace("FOLDER", str(tmp_path)) in err
+    assert "Errno" not in err
+    assert "Traceback" not in err
+
+
+def test_the_help_of_a_report_on_recorded_history_says_which_columns_it_reads(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["backtest", "history", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    for needed in ("t (Unix ms)", "oi (base units)", "oi_usd or price", "ts (Unix ms)", "rate"):
+        assert needed in out, needed
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,22 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
+import zstandard
 
 from monitor import ask, cli, whatif
-from monitor.core.cascade.curves import DISTANCES, STEP
+from monitor.config import PipelineConfig
+from monitor.core.cascade.curves import DISTANCES
+from monitor.core.cascade.stress import VenueCurves, stress
+from monitor.core.forecast.prints import PSI_MOST
 from monitor.core.heatmap.pooling import fuel
-from monitor.events import Band, Heatmap, InsuranceFund
+from monitor.events import Band, Heatmap, InsuranceFund, Tick
+from monitor.journal import SUFFIX, VERSION, Header, encode_header
+from monitor.journal import encode as encode_record
 from monitor.sinks.envelope import encode
+from tests.builders import engine_config
 from tests.core.test_asset import START, listed, published, spec, told
 from tests.sinks.daemon import warm
 
@@ -25,24 +33,74 @@ def test_a_shock_that_is_none_is_refused(text, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["stress", "BTC", "--shock", text])
     assert ended.value.code == 2
-    assert "--shock" in capsys.readouterr().err
+    assert f"--shock: '{text}': a move from -30% to 30%" in capsys.readouterr().err
 
 
-def test_a_daemon_that_does_not_answer_is_said(capsys):
-    assert cli.main(["stress", "BTC", "--shock", "-3%", "--url", "http://127.0.0.1:1"]) == 1
-    assert "127.0.0.1:1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (["--url", "http://127.0.0.1:1"], "no daemon answers at http://127.0.0.1:1 (connection"),
+        (
+            ["--redis", "redis://:hunter2@127.0.0.1:1/0"],
+            "no Redis answers at redis://127.0.0.1:1 (connection",
+        ),
+        (
+            ["--redis", "redis+cluster://:hunter2@127.0.0.1:1/0"],
+            "no Redis answers at redis+cluster://127.0.0.1:1 (connection",
+        ),
+    ],
+)
+def test_whoever_does_not_answer_is_named_with_what_to_do(source, said, capsys):
+    assert cli.main(["stress", "BTC", "--shock", "-3%", *source]) == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert f"with {source[0]}" in err
+    assert err.count("\n") == 1
+    assert not {"Errno", "urlopen", "hunter2"} & set(err.replace(":", " ").split())
 
 
-def test_depth_between_published_distances_follows_a_power_law():
-    law = lambda u: 5e9 * u**1.2  # noqa: E731
-    distances = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
-    bands = [Band(d, law(d), 2 * law(d), True, True) for d in distances]
+@pytest.mark.parametrize("url", ["127.0.0.1:9464", "http://[::1", "http://"])
+def test_an_address_that_is_none_is_refused_with_its_option(url, capsys):
+    assert cli.main(["stress", "BTC", "--shock", "-3%", "--url", url]) == 2
+    assert f"--url {url}: " in capsys.readouterr().err
+
+
+PLACES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+
+
+def law(distance, usd=5e9, power=1.2):
+    """A book, cumulative USD by log distance."""
+    return usd * distance**power
+
+
+def test_depth_between_and_behind_published_distances_follows_a_power_law():
+    bands = [Band(d, law(-np.log1p(-d)), law(np.log1p(d), 1e10), True, True) for d in PLACES]
     bids, asks = (whatif._depth_curve(bands, side) for side in (0, 1))
-    inside = slice(1, round(0.2 / STEP) + 1)
-    assert bids[inside] == pytest.approx(law(DISTANCES[inside]), rel=1e-6)
-    assert asks[inside] == pytest.approx(2 * bids[inside])
+    assert bids[1:] == pytest.approx(law(DISTANCES[1:]), rel=0.01)
+    assert asks == pytest.approx(2 * bids, rel=0.01)
     assert bids[0] == 0.0
     assert (np.diff(bids) >= 0).all()
+
+
+@pytest.mark.parametrize("reach", [0.0015, 0.04, 0.11])
+def test_depth_behind_what_a_venue_shows_goes_on_as_the_daemon_takes_it_to(reach):
+    """The last level shown lies between two published distances, which does not say where."""
+    shown = [law(min(-np.log1p(-d), reach)) for d in PLACES]
+    complete = [-np.log1p(-d) <= reach for d in PLACES]
+    bids = whatif._depth_curve(
+        [
+            Band(d, usd, 1.0, full, True)
+            for d, usd, full in zip(PLACES, shown, complete, strict=True)
+        ],
+        0,
+    )
+    assert bids[1:] == pytest.approx(law(DISTANCES[1:]), rel=0.25)
+
+
+def test_depth_of_a_book_that_shows_nothing_in_full_is_what_it_shows_at_least():
+    bids = whatif._depth_curve([Band(d, 1e6, 1e6, False, False) for d in PLACES], 0)
+    assert bids[1] == pytest.approx(1e6, rel=0.01)
+    assert (bids[2:] >= 1e6).all()
 
 
 def test_fuel_read_from_a_message_is_the_fuel_of_the_map():
@@ -60,7 +118,7 @@ def test_a_journal_without_the_asset_is_said(tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert cli.main(["stress", "BTC", "--shock", "-3%", "--journal", str(empty)]) == 2
-    assert "journal" in capsys.readouterr().err
+    assert f"--journal {empty}: no journal there" in capsys.readouterr().err
 
 
 def test_the_answer_is_json_when_a_machine_reads(monkeypatch, capsys):
@@ -78,6 +136,8 @@ def test_the_answer_is_json_when_a_machine_reads(monkeypatch, capsys):
 
 class Published:
     """What a daemon's Redis holds."""
+
+    url = "redis://here:6379"
 
     def __init__(self, daemon):
         self._daemon = daemon
@@ -110,10 +170,11 @@ def test_from_redis_comes_nearly_the_same_and_it_is_said_what_it_was_solved_on(d
     told_ = whatif.of_redis(Published(daemon), "BTC", whatif.Question(-0.03))
     own = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
     found = told_.stress
-    assert told_.solved_on == "messages"
+    assert (told_.solved_on, told_.source) == ("messages", "redis://here:6379")
     assert (found.psi, found.survival, found.beta) == (own.psi, own.survival, 1.0)
-    assert found.liquidated_usd == pytest.approx(own.liquidated_usd, rel=0.25)
-    assert found.landing_ratio == pytest.approx(own.landing_ratio, abs=0.01)
+    assert not found.psi_capped
+    assert found.liquidated_usd == pytest.approx(own.liquidated_usd, rel=0.1)
+    assert found.landing_ratio == pytest.approx(own.landing_ratio, abs=0.005)
     assert found.shortfall_usd is not None
     funds = {fund.name: fund.fund_usd for fund in found.funds}
     assert funds == {"binance": None, "bybit": None, "okx": 5e6, "hyperliquid": None}
@@ -121,13 +182,13 @@ def test_from_redis_comes_nearly_the_same_and_it_is_said_what_it_was_solved_on(d
 
 def test_the_table_names_source_parameters_and_funds(daemon, monkeypatch, capsys):
     for source, words in (
-        ("curves", "curves of map and books"),
-        ("messages", "published messages"),
+        ("curves", "from http://here, on the daemon's own curves of map and books"),
+        ("messages", "from http://here, on published messages, which are coarser"),
     ):
         own = daemon.pipeline.engine.assets["BTC"].stress(
             daemon.at, -0.03, within_s=30.0, spot_share=0.25
         )
-        answer = whatif.Answer(1, "BTC", own, source)
+        answer = whatif.Answer(1, "BTC", own, source, "http://here")
         monkeypatch.setattr(whatif, "of_daemon", lambda *_, found=answer: found)
         assert cli.main(["stress", "BTC", "--shock", "-3%"]) == 0
         text = " ".join(capsys.readouterr().out.split())
@@ -136,6 +197,101 @@ def test_the_table_names_source_parameters_and_funds(daemon, monkeypatch, capsys
         assert "after 30 s the mark has followed 40% of the move (in spot: 25%)" in text
         assert "OKB (no price)" in text
         assert "forced flow" in text
+
+
+def table_of(stress, monkeypatch, capsys):
+    """The printed lines, by their first word where they have one."""
+    answer = whatif.Answer(1, "BTC", stress, "curves", "http://here")
+    monkeypatch.setattr(whatif, "of_daemon", lambda *_: answer)
+    assert cli.main(["stress", "BTC", "--shock", "-3%"]) == 0
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_venue_that_runs_beyond_what_is_seen_is_named_and_the_others_are_plain(
+    monkeypatch, capsys
+):
+    venues = [VenueCurves("thin:X", 100.0, 1e5 * DISTANCES, 1e9 * DISTANCES, 0.005)]
+    venues += [VenueCurves(f"{n}:X", 100.0, 2e11 * DISTANCES, 1e8 * DISTANCES, 0.005) for n in "ab"]
+    alphas = {venue.name: 0.8 for venue in venues} | {"thin:X": 0.0}
+    found = stress(-0.03, venues, survival=1.0, psi=1.5, alphas=alphas)
+    assert [v.beyond for v in found.venues] == [True, False, False]
+    lines = table_of(found, monkeypatch, capsys)
+    said = "thin:X runs beyond what can be seen: its figures, and sums, are lower bounds"
+    assert said in lines
+    assert any(line.startswith(f"the others land at {found.seen_price:,.6g}") for line in lines)
+    assert any(line.startswith("at least $") and line.endswith("liquidated") for line in lines)
+    (thin,) = [line for line in lines if line.startswith("thin:X ") and "runs" not in line]
+    assert thin.count("at least") == 3
+    for name in ("a:X", "b:X"):
+        (plain,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert "at least" not in plain
+
+
+def test_where_every_venue_runs_beyond_all_figures_are_lower_bounds(monkeypatch, capsys):
+    venues = [VenueCurves("a:X", 100.0, 1e5 * DISTANCES, 1e9 * DISTANCES, 0.005)]
+    lines = table_of(stress(-0.03, venues, survival=1.0, psi=1.5), monkeypatch, capsys)
+    assert "every venue runs beyond what can be seen: all figures are lower bounds" in lines
+
+
+def test_a_psi_at_its_cap_is_said_to_make_it_an_upper_bound(daemon, monkeypatch, capsys):
+    asset = daemon.pipeline.engine.assets["BTC"]
+    plain = asset.stress(daemon.at, -0.03)
+    assert not plain.psi_capped
+    assert not any("cap" in line for line in table_of(plain, monkeypatch, capsys))
+    monkeypatch.setattr(asset.conditions, "psi", lambda _: PSI_MOST)
+    capped = asset.stress(daemon.at, -0.03)
+    assert capped.psi_capped
+    lines = table_of(capped, monkeypatch, capsys)
+    assert any("psi is estimated at its cap" in line and "upper bound" in line for line in lines)
+
+
+def test_from_redis_a_psi_at_its_cap_is_known_in_spite_of_what_makers_put_back(daemon):
+    risk = daemon.latest.states["risk", "BTC", ""].data
+    (down,) = [d for d in risk.directions if d.direction == "down"]
+
+    def at(psi):
+        change = msgspec.structs.replace
+        return change(
+            down,
+            mechanism=change(down.mechanism, psi=psi),
+            refill_usd_s=4e5,
+            quantities=change(down.quantities, engine_throughput_usd_per_second=1e6),
+        )
+
+    assert whatif._psi(at(0.6 * PSI_MOST)) == (0.6 * PSI_MOST, True)
+    assert whatif._psi(at(0.5 * PSI_MOST)) == (0.5 * PSI_MOST, False)
+    assert whatif._psi(None)[1] is False
+
+
+def test_what_a_fund_holds_without_a_price_has_a_column_only_where_there_is_any(
+    daemon, monkeypatch, capsys
+):
+    found = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
+    assert "fund holds loses lasts besides" in table_of(found, monkeypatch, capsys)
+    bare = [msgspec.structs.replace(fund, unvalued=[]) for fund in found.funds]
+    bare = msgspec.structs.replace(found, funds=bare)
+    assert "fund holds loses lasts" in table_of(bare, monkeypatch, capsys)
+
+
+def test_last_rounds_that_read_like_the_one_before_are_left_out(daemon, monkeypatch, capsys):
+    found = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
+    last = found.path[-1]
+    again = msgspec.structs.replace(last, price=last.price * (1 - 1e-9))
+    found = msgspec.structs.replace(found, path=[*found.path, again, again])
+    lines = table_of(found, monkeypatch, capsys)
+    start = lines.index("round price move liquidated books take") + 1
+    rounds = [line.partition(" ")[2] for line in lines[start : lines.index("", start)]]
+    assert len(rounds) > 1
+    assert rounds[-1] != rounds[-2]
+
+
+def test_a_damaged_journal_gives_no_answer_of_its_middle(tmp_path, capsys):
+    file = tmp_path / f"x{SUFFIX}"
+    header = Header(VERSION, "run", 0, 0, "test", PipelineConfig({}, engine_config(), []))
+    frames = [zstandard.compress(line) for line in (encode_header(header), encode_record(Tick(1)))]
+    file.write_bytes(frames[0] + frames[1] + b"none of ours" + frames[1])
+    assert cli.main(["stress", "BTC", "--shock", "-3%", "--journal", str(file)]) == 2
+    assert f"--journal {file}: corrupt from byte" in capsys.readouterr().err
 
 
 def test_the_question_goes_to_the_daemon_as_it_was_asked(monkeypatch):

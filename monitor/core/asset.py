@@ -30,6 +30,7 @@ from monitor.core.depth.supply import pooled as pooled_curves
 from monitor.core.forecast.coefficients import MODEL
 from monitor.core.forecast.label import Labeller, LabellerState
 from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
+from monitor.core.forecast.prints import PSI_MOST
 from monitor.core.heatmap.calibration import ThrottleCorrection, Weights
 from monitor.core.heatmap.map import Map
 from monitor.core.heatmap.pooling import Estimate, fuel, fuel_within, pooled
@@ -364,6 +365,7 @@ class Asset:
             venues,
             survival=USUAL_W,
             psi=psi(self.conditions, direction),
+            psi_capped=self.conditions.psi(direction) >= PSI_MOST,
             within_s=within_s,
             spot_share=spot_share,
             alphas={name: arbitrage.alpha(name) for name in arbitrage.venues},

@@ -217,4 +217,5 @@ def _lines(file: Path) -> Iterator[list[str]]:
             with file.open(encoding="utf-8", newline="") as text:
                 yield from csv.reader(text)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise HistoryError(f"{file}: {error}") from error
+        said = getattr(error, "strerror", None) or str(error)
+        raise HistoryError(f"{file}: {said[:1].lower()}{said[1:]}") from error

@@ -233,7 +233,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="files <ASSET>_oi_5m.csv[.gz] and <ASSET>_funding.csv[.gz]",
+        help="CSV with a header, oldest row first: <ASSET>_oi_5m.csv[.gz] with t (Unix ms), "
+        "oi (base units) and oi_usd or price; <ASSET>_funding.csv[.gz], optional, with "
+        "ts (Unix ms) and rate (per interval)",
     )
     parser.add_argument(
         "--liquidations",
@@ -241,9 +243,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ASSET=FILE",
-        help="hourly liquidations to compare the map with (timestamp, longUsd, shortUsd)",
+        help="CSV of hourly liquidations to compare the map with: timestamp (Unix ms, begin of "
+        "the hour), longUsd and shortUsd; once for each asset",
     )
-    parser.add_argument("--out", type=Path, default=Path("history-report"), metavar="DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("history-report"),
+        metavar="DIR",
+        help="where history.json and history.md go (default %(default)s)",
+    )
 
 
 def heard_from(directory: Path) -> list[Samples]:

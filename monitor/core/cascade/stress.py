@@ -1,8 +1,4 @@
-"""What-if: the path of one shock through the venues of an asset, and who would have to pay for it.
-
-Also the question of the same kind what a fall of the collateral's own price does to liquidation
-distances (model.md A13.5).
-"""
+"""What-if: the path of one shock through an asset's venues, and who would have to pay for it."""
 
 from collections.abc import Mapping, Sequence
 from math import exp, isfinite, log
@@ -16,17 +12,18 @@ from monitor.core.cascade.coupling import ALPHA, Coupled, Pressure, couple
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
 from monitor.core.cascade.impact import inverse, mark_pass_through
 from monitor.core.cascade.insurance import Runway, VenueFund, loss, runway, within_grid
-from monitor.core.cascade.loop import as_distance, as_ratio, checked, marked, solve
+from monitor.core.cascade.loop import as_distance, as_ratio, checked, marked
 from monitor.events import Direction, Side
 
 DEPEGS: Final = (0.005, 0.02, 0.10, 0.35)
-"""Deviations of a collateral for which the map is shown again (model.md A13.5)."""
+"""Deviations of a collateral for which it is said what they would close (model.md A13.5)."""
 
-SETTLED: Final = 1e-5
-"""Last rounds that together move the asset less than this log distance, 0.1 bp, and close less
-than a thousandth more, are not told."""
+SETTLED: Final = 1e-4
+"""Last rounds that together move the asset less than this log distance, a basis point, and close
+less than `CLOSED` more, a share, are not told."""
 
-_GRID_END: Final = float(DISTANCES[-1])
+CLOSED: Final = 1e-2
+
 _WEIGHED: Final = round(0.01 / STEP)
 _SMALLEST: Final = 1e-6
 
@@ -67,7 +64,9 @@ class VenueStress(Struct, frozen=True, gc=False):
     """One venue at the end of a shock.
 
     `landing_price` and `landing_ratio` (signed) are None where the price leaves the grid or the
-    venue's book within it is used up (`beyond`); the amounts are lower bounds then.
+    venue's book within it is used up (`beyond`); the amounts are lower bounds then, and so are
+    those of the other venues by as much as arbitrage would bring them of `unclosed_usd`.
+    `unclosed_usd` is what else stands on the venue's map, as far as the grid reaches.
     `forced_flow_usd` is psi times what is liquidated, of which arbitrage takes a share to the other
     books. `shortfall_usd` is None while the maintenance margin is unknown.
     """
@@ -77,6 +76,7 @@ class VenueStress(Struct, frozen=True, gc=False):
     landing_price: float | None
     landing_ratio: float | None
     liquidated_usd: float
+    unclosed_usd: float
     forced_flow_usd: float
     shortfall_usd: float | None
     beyond: bool
@@ -98,16 +98,19 @@ class Stress(Struct, frozen=True):
         mark: median of the venues' marks; None if no venue is known.
         landing_price, landing_ratio: where it ends, weighed by depth; None with `beyond`, or when
             no venue is known.
-        amplification: log distance of the end over that of the shock, None likewise.
+        seen_price, seen_ratio: the same of the venues that are not beyond; None if there are none.
+        amplification: log distance of the end over that of the shock, None with `beyond` likewise.
         liquidated_usd: closed by force on all venues; None if no venue is known.
         shortfall_usd: what insurance funds lose; None if unknown for a venue.
-        beyond: some venue's price leaves the grid: what is said is a lower bound.
+        beyond: some venue's price leaves the grid, or its book is used up: sums are lower bounds.
         path: round by round, the shock alone first, no farther than the grid reaches; without
             the last rounds where they add nothing.
         funds: who would have to pay for it, by venue.
         missing: venues left out, which are not counted as 0.
         survival: share of displayed depth that survives.
         psi: forced flow per forced dollar.
+        psi_capped: the estimate of it is as large as one may be, more than forced closes plausibly
+            draw with them: what is said is an upper bound.
         beta: share of the move that the mark has taken over, which closes positions.
         within_s: how soon after the shock; None: late enough for the mark to have followed.
         spot_share: share of the shock that spot makes as well; None where it does not matter or is
@@ -119,6 +122,8 @@ class Stress(Struct, frozen=True):
     mark: float | None
     landing_price: float | None
     landing_ratio: float | None
+    seen_price: float | None
+    seen_ratio: float | None
     amplification: float | None
     liquidated_usd: float | None
     shortfall_usd: float | None
@@ -129,6 +134,7 @@ class Stress(Struct, frozen=True):
     missing: list[Missing]
     survival: float
     psi: float
+    psi_capped: bool
     beta: float
     within_s: float | None
     spot_share: float | None
@@ -140,6 +146,7 @@ def stress(
     *,
     survival: float,
     psi: float,
+    psi_capped: bool = False,
     scale: float = 1.0,
     within_s: float | None = None,
     spot_share: float | None = None,
@@ -153,6 +160,7 @@ def stress(
         venues: their curves in the direction of the shock.
         survival: share of displayed depth that survives.
         psi: forced flow per forced dollar.
+        psi_capped: whether it stands at its cap, which is passed on.
         scale: factor on the map.
         within_s: how soon after the shock its end is asked for; None: when the mark has followed
             the price entirely, which takes two and a half minutes.
@@ -194,9 +202,9 @@ def stress(
     side: Side = "long" if shock < 0.0 else "short"
     if not known:
         return Stress(
-            shock, side, None, None, None, None, None, None, beyond=False, path=[], venues=[],
-            funds=[], missing=missing, survival=survival, psi=psi, beta=beta, within_s=within_s,
-            spot_share=spot_share,
+            shock, side, None, None, None, None, None, None, None, None, beyond=False, path=[],
+            venues=[], funds=[], missing=missing, survival=survival, psi=psi,
+            psi_capped=psi_capped, beta=beta, within_s=within_s, spot_share=spot_share,
         )  # fmt: skip
     pressures = [p for _, _, p in known]
     end = couple(pressures, psi=psi, scale=scale)
@@ -205,12 +213,21 @@ def stress(
         for i, (v, _, _) in enumerate(known)
     ]
     rows = [
-        _venue(v.name, mark, end, i, lost=lost[i], direction=direction)
-        for i, (v, mark, _) in enumerate(known)
+        _venue(
+            v.name,
+            mark,
+            end,
+            i,
+            lost=lost[i],
+            direction=direction,
+            there=scale * float(p.fuel[-1]),
+        )
+        for i, (v, mark, p) in enumerate(known)
     ]
     mark = median(mark for _, mark, _ in known)
     path = _path(pressures, end, mark, psi=psi, scale=scale, direction=direction)
     beyond = any(end.beyond)
+    seen = _seen(pressures, end, direction)
     total = [x for x in lost if x is not None]
     return Stress(
         shock_ratio=shock,
@@ -218,6 +235,8 @@ def stress(
         mark=mark,
         landing_price=None if beyond else path[-1].price,
         landing_ratio=None if beyond else path[-1].move_ratio,
+        seen_price=None if seen is None else mark * (1.0 + seen),
+        seen_ratio=None if seen is None else _ratio(seen),
         amplification=None if beyond else _ratio(_mean(pressures, end.moves) / start),
         liquidated_usd=_usd(sum(end.liquidated_usd)),
         shortfall_usd=_usd(sum(total)) if len(total) == len(lost) else None,
@@ -228,6 +247,7 @@ def stress(
         missing=missing,
         survival=survival,
         psi=psi,
+        psi_capped=psi_capped,
         beta=beta,
         within_s=within_s,
         spot_share=spot_share,
@@ -253,7 +273,14 @@ def _runways(
 
 
 def _venue(
-    name: str, mark: float, end: Coupled, i: int, *, lost: float | None, direction: Direction
+    name: str,
+    mark: float,
+    end: Coupled,
+    i: int,
+    *,
+    lost: float | None,
+    direction: Direction,
+    there: float,
 ) -> VenueStress:
     beyond, sign = end.beyond[i], -1.0 if direction == "down" else 1.0
     return VenueStress(
@@ -262,6 +289,7 @@ def _venue(
         landing_price=None if beyond else mark * exp(sign * end.moves[i]),
         landing_ratio=None if beyond else _ratio(sign * as_ratio(end.moves[i], direction)),
         liquidated_usd=_usd(end.liquidated_usd[i]),
+        unclosed_usd=_usd(max(there - end.liquidated_usd[i], 0.0)),
         forced_flow_usd=_usd(end.absorbed_usd[i]),
         shortfall_usd=None if lost is None else _usd(lost),
         beyond=beyond,
@@ -297,10 +325,19 @@ def _path(
         or (
             abs(log(steps[last].price / step.price)) < SETTLED
             and steps[last].liquidated_usd - step.liquidated_usd
-            <= 1e-3 * steps[last].liquidated_usd
+            <= CLOSED * steps[last].liquidated_usd
         )
     )
     return [*steps[:told], steps[last]]
+
+
+def _seen(pressures: list[Pressure], end: Coupled, direction: Direction) -> float | None:
+    """Where the venues end up that are not beyond, a signed ratio; None if all are."""
+    seen = [(p, m) for p, m, gone in zip(pressures, end.moves, end.beyond, strict=True) if not gone]
+    if not seen:
+        return None
+    distance = _mean([p for p, _ in seen], [m for _, m in seen])
+    return (-1.0 if direction == "down" else 1.0) * as_ratio(distance, direction)
 
 
 def _mean(pressures: list[Pressure], moves: list[float]) -> float:
@@ -336,83 +373,6 @@ def _lost(
     local = inverse(p.depth, psi * freed / p.survival)
     pushed = p.alpha * within_grid(shared) + (1.0 - p.alpha) * within_grid(local)
     return loss(freed, p.requote + pushed, maintenance, direction)
-
-
-# ----------------------------------------------------------------------------------- collateral
-
-
-class Depeg(Struct, frozen=True):
-    """The map while a collateral is off its peg.
-
-    Attributes:
-        deviation: of the collateral, 0.02 for 2 %.
-        at_once_usd: closed without any move of the price.
-        at_risk_usd: closed within 5 % of the mark, those at once included.
-        critical_distance: the critical move; None if there is none up to `reach`.
-        reach: how far the shifted map is known.
-    """
-
-    deviation: float
-    at_once_usd: float
-    at_risk_usd: float
-    critical_distance: float | None
-    reach: float
-
-
-def depegged(
-    fuel: Floats, *, deviation: float, margin_share: float, leverage: float, cross: float = 1.0
-) -> Floats:
-    """A fuel curve while a collateral has lost `deviation` of its value (model.md A13.5).
-
-    The cross-margined share of it moves by ``margin_share * deviation / leverage`` toward the
-    mark. What would be closed at once is in the first step. Beyond the end of the grid nothing is
-    known to move in: the curve stays flat there, a lower bound.
-
-    Raises:
-        ValueError: a share outside 0 to 1, or a leverage that is not positive.
-    """
-    if not (0 <= deviation <= 1 and 0 <= margin_share <= 1 and 0 <= cross <= 1 and leverage > 0):
-        raise ValueError(f"deviation {deviation}, share {margin_share}, cross {cross}")
-    nearer = np.interp(DISTANCES + margin_share * deviation / leverage, DISTANCES, fuel)
-    moved = (1.0 - cross) * fuel + cross * nearer
-    moved[0] = 0.0
-    return moved
-
-
-def depegs(
-    depth: Floats,
-    fuel: Floats,
-    *,
-    margin_share: float,
-    leverage: float,
-    cross: float = 1.0,
-    survival: float,
-    psi: float,
-    scale: float = 1.0,
-) -> list[Depeg]:
-    """The map and the critical move for each of `DEPEGS`."""
-    rows = []
-    near = round(0.05 / STEP)
-    for deviation in DEPEGS:
-        shift = margin_share * deviation / leverage
-        moved = depegged(
-            fuel, deviation=deviation, margin_share=margin_share, leverage=leverage, cross=cross
-        )
-        folds = solve(
-            depth, moved, survival=np.array([survival]), scale=np.array([scale]), psi=psi,
-            window=0.0025,
-        )  # fmt: skip
-        critical = float(folds.critical_distance[0, 0])
-        rows.append(
-            Depeg(
-                deviation=deviation,
-                at_once_usd=_usd(scale * cross * float(np.interp(shift, DISTANCES, fuel))),
-                at_risk_usd=_usd(scale * float(moved[near])),
-                critical_distance=critical if critical >= 0.0 else None,
-                reach=min(folds.reach, max(0.0, _GRID_END - shift)),
-            )
-        )
-    return rows
 
 
 def _usd(value: float) -> float:

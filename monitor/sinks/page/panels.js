@@ -144,7 +144,11 @@ export function stressed({ stress: s, at_us: at }) {
   const side = s.side === "long" ? "longs" : "shorts";
   const lower = s.beyond ? "at least " : "";
   const landing = s.landing_ratio == null
-    ? `Beyond what can be seen: past ${move(s.path.at(-1)?.move_ratio ?? null)}.`
+    ? `Beyond what can be seen${seen}.`
+  const beyond = s.venues.filter((v) => v.beyond).map((v) => v.name);
+  const seen = s.seen_ratio == null
+    ? `: past ${move(s.path.at(-1)?.move_ratio ?? null)}`
+    : ` on ${beyond.join(", ")}; the others land at ${price(s.seen_price)} (${move(s.seen_ratio)})`;
     : `Lands at ${price(s.landing_price)} (${move(s.landing_ratio)}), ${times(s.amplification)} the shock.`;
   const say = el("p", { class: "say" }, el("b", {}, landing),
     ` ${lower}${usd(s.liquidated_usd)} of ${side} closed; insurance funds lose ${s.shortfall_usd == null ? UNKNOWN : lower + usd(s.shortfall_usd)}.`);
@@ -163,8 +167,9 @@ export function stressed({ stress: s, at_us: at }) {
     : [];
   const shown = s.path.length > 9 ? [...s.path.slice(0, 5), null, ...s.path.slice(-3)] : s.path;
   const path = el("p", { class: "quiet small" }, `Path in ${s.path.length} rounds: ` +
+  const capped = s.psi_capped ? [el("p", { class: "note" }, "Psi is estimated at its cap: read this as an upper bound")] : [];
     shown.map((step) => (step ? move(step.move_ratio) : "…")).join(" → "));
-  return [say, ...missing, path, table];
+  return [say, ...capped, ...missing, path, table];
 }
 
 // ----------------------------------------------------------------------------------- alerts
