@@ -54,6 +54,7 @@ from monitor.logs import mask_url
 from monitor.pipeline import Pipeline
 from monitor.recordings import Format, unspecified, write_journal
 from monitor.recordings import inputs as recorded_inputs
+from monitor.revision import revision
 from monitor.sinks.embedded import Embedded
 from monitor.sinks.history import History
 from monitor.sinks.keep import Keeper
@@ -407,7 +408,7 @@ def _identity(config: Config, run_id: str, shard: Shard) -> Identity:
     return Identity(
         run=run_id,
         version=__version__,
-        revision=os.environ.get("CASCADE_REVISION", "unknown"),
+        revision=revision(),
         config_sha256=hashlib.sha256(msgspec.json.encode(public)).hexdigest(),
         shard="" if shard.count == 1 else f"{shard.index + 1}/{shard.count}",
     )

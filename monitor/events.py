@@ -807,10 +807,29 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
 
 class ForecastVerdict(Struct, frozen=True, kw_only=True):
-    """What became of a forecast. `outcome` is None where the label cannot be decided."""
+    """What became of a forecast.
+
+    Attributes:
+        outcome: whether a cascade began in its window; None where that cannot be said.
+        ungraded: why it cannot, None where it can; `why` says it in words, else empty.
+    """
 
     id: str
     asset: str
+Ungraded: TypeAlias = Literal[
+    "price_unheard",
+    "volatility_new",
+    "liquidations_unheard",
+    "liquidations_new",
+    "open_interest_unheard",
+    "under_way",
+    "perhaps_under_way",
+    "away",
+    "undecided",
+]
+"""Why nobody can say what became of a forecast; the first five, also of a single minute."""
+
+
     direction: Direction
     horizon_s: int
     forecast_at: int
@@ -824,6 +843,8 @@ class ForecastVerdict(Struct, frozen=True, kw_only=True):
 class Undelivered(Struct, frozen=True):
     """An alert that an address was not told of: its `seq` among the alerts of the asset."""
 
+    ungraded: Ungraded | None = None
+    why: str = ""
     alert_seq: int
     url: str
     reason: str

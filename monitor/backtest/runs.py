@@ -18,6 +18,7 @@ rule of A12 on marks, open interest and all forced closes, with what is usual le
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +48,7 @@ ENDOGENOUS: Final = 0.0075
 """Log displacement by forced orders that counts as a cascade of a major (model.md C2)."""
 WINDOW_S: Final = 300
 REFRACTORY_MIN: Final = 30
-PUBLIC_RULE: Final = LabelRule(least_min=10, least_sums=15)
+PUBLIC_RULE: Final = LabelRule(least_min=10, least_sums=15, beyond=inf)
 Z_LEAST_S: Final = 600.0
 """Hearing after which a run's own open interest and funding have a norm (B2, B3)."""
 DEEP: Final = {"depth_scale": 2.0, "crowd_share": 0.0, "volatility_scale": 0.5}

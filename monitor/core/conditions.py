@@ -216,6 +216,8 @@ class Conditions:
         self._low = self._high = close or 0.0
         return Minute(
             at=at // (60 * NS) * 60 * NS,
+        # Otherwise it is of no whole day.
+        known = self.forecast is not None and self.forecast.method == "har"
             low=low or None,
             high=high or None,
             close=close,
@@ -225,6 +227,7 @@ class Conditions:
         )
 
     # ------------------------------------------------------------------------------- outputs
+            usual=self.forecast.day * sqrt(60.0) if known and self.forecast is not None else None,
 
     def price(self) -> float | None:
         """The asset's price now."""

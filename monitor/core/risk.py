@@ -30,7 +30,8 @@ from monitor.core.forecast.components import components
 from monitor.core.forecast.features import Features, PerHorizon
 from monitor.core.forecast.label import Tier, Verdict
 from monitor.core.forecast.model import Forecaster, HeldState, Model, confidence, score
-from monitor.core.forecast.scorecard import Decided, Scorecard, ScorecardState
+from monitor.core.forecast.scorecard import Scorecard, ScorecardState
+from monitor.core.forecast.unseen import Decided
 from monitor.core.forecast.volatility import Forecast as Volatility
 from monitor.core.prospect import SCALE_NODES, Chain, Prospect, prospect
 from monitor.events import (
@@ -381,7 +382,11 @@ class Outlook:
         minute_ns = 60 * NS
         if verdict.onsets is None:
             for card in self.cards.values():
-                card.unseen(verdict.at - minute_ns, verdict.at)
+            why = verdict.unknown or "undecided"
+            since = verdict.at - minute_ns
+                card.unseen(since, verdict.at, why, possible=verdict.possible)
+            for record in (self.alarms, self.rival):
+                record.unseen(since, verdict.at, why, possible=verdict.possible)
         elif TIER in verdict.onsets:
             for card in self.cards.values():
                 card.onset(verdict.at)

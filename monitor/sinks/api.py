@@ -16,6 +16,8 @@ from monitor.core.asset import Asset
 from monitor.core.cascade.stress import Missing, Stress
 from monitor.core.forecast.alarms import AlarmScore
 from monitor.core.forecast.scorecard import Skill
+from monitor.core.forecast.unseen import WHY
+from monitor.events import Ungraded
 from monitor.sinks.envelope import encode
 from monitor.sinks.history import History, joined
 from monitor.sinks.metrics import Sources, View
@@ -58,7 +60,8 @@ class StressAnswer(Struct, frozen=True):
 class Scorecards(Struct, frozen=True):
     """The track record: of the forecasts by horizon, and of the alarms.
 
-    `rivals` is what the alarms of the baseline without a map would have been worth.
+    `rivals` is what the alarms of the baseline without a map would have been worth; `reasons` says
+    in words why forecasts could not be graded, where some could not.
     """
 
     run: str
@@ -66,6 +69,7 @@ class Scorecards(Struct, frozen=True):
     skills: list[Skill]
     alarms: list[AlarmScore]
     rivals: list[AlarmScore]
+    reasons: dict[Ungraded, str]
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
@@ -168,7 +172,10 @@ class Api:
                 alarms.append(outlook.alarms.score())
                 rivals.append(outlook.rival.score())
         at_us = self._sources.now() // 1000
-        return answer(Scorecards(self._sources.identity.run, at_us, skills, alarms, rivals))
+        met = {why for skill in skills for why, count in skill.ungraded.items() if count}
+        reasons = {why: text for why, text in WHY.items() if why in met}
+        run = self._sources.identity.run
+        return answer(Scorecards(run, at_us, skills, alarms, rivals, reasons))
 
     def _known(self, request: web.Request) -> tuple[str, Asset]:
         name = request.match_info["asset"]

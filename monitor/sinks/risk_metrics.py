@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, get_args
 from monitor.core.alerts.rules import BY_RULE
 from monitor.core.conditions import DIRECTIONS
 from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
+from monitor.core.forecast.unseen import WHY
+from monitor.core.heatmap.calibration import print_ratio
 from monitor.core.risk import Outlook
 from monitor.events import HORIZONS_S, Direction, DirectionRisk, Phase, Risk
 from monitor.sinks.families import BANDS, Row, counter, gauge
@@ -99,7 +101,13 @@ _MAP_PRINT = gauge(
     "map_print_ratio", "Forced closes printed over those that the map expected.", *_OF
 )
 
-_RESOLVED = counter("forecasts_resolved", "Forecasts that have their verdict.", *_OF, "horizon")
+_RESOLVED = counter("forecasts_resolved", "Forecasts that were graded.", *_OF, "horizon")
+_UNGRADED = counter(
+    "forecasts_ungraded",
+    "Forecasts that cannot be graded, over all assets.",
+    "horizon",
+    "reason",
+)
 _BRIER_SKILL = gauge(
     "forecast_brier_skill_ratio", "Brier skill against climatology.", *_OF, "horizon"
 )
@@ -133,6 +141,7 @@ def risk_rows(view: "View") -> Iterator[Row]:
             for phase in PHASES:
                 yield _ALERTS, (name, direction, phase), asset.entered[direction, phase]
             yield from _record_rows((name, direction), asset.outlooks[direction])
+    yield from _ungraded_rows(view)
     yield from _reliability_rows(view)
     yield from quantity_rows(view)
 
@@ -209,6 +218,14 @@ def _record_rows(of: tuple[str, Direction], outlook: Outlook) -> Iterator[Row]:
     ):
         if value is not None:
             yield family, of, value
+
+
+def _ungraded_rows(view: "View") -> Iterator[Row]:
+    outlooks = [o for asset in view.engine.assets.values() for o in asset.outlooks.values()]
+    for seconds in HORIZONS_S:
+        counts = [outlook.cards[seconds].ungraded for outlook in outlooks]
+        for reason in WHY:
+            yield _UNGRADED, (HORIZON[seconds], reason), sum(count[reason] for count in counts)
 
 
 def _reliability_rows(view: "View") -> Iterator[Row]:

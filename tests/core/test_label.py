@@ -1,6 +1,7 @@
 """The label needs all three: a move, deleveraging and liquidations; unknown is not "no"."""
 
 from itertools import pairwise
+from math import inf
 
 import msgspec
 import pytest
@@ -159,6 +160,53 @@ def test_a_short_past_makes_a_large_move_unknown_and_a_small_one_nothing():
     found, unknown = onsets([*quiet(20), *crash(n=20)])
     assert (found, 20 in unknown) == ([], True)
     assert not [n for n in unknown if n < 20]
+
+
+@pytest.mark.parametrize(
+    ("start", "price", "changes", "why"),
+    [
+        (QUIET - 2, 99.5, {}, "price_unheard"),
+        (0, 97.0, {"low": None}, "price_unheard"),
+        (QUIET - 50, 97.0, {}, "volatility_new"),
+        (QUIET - 20, 97.0, {}, "liquidations_new"),
+        (0, 97.0, {"liquidated_long": None}, "liquidations_unheard"),
+        (0, 97.0, {"interest": None}, "open_interest_unheard"),
+    ],
+)
+def test_an_unknown_minute_says_why_and_whether_it_may_be_an_onset(start, price, changes, why):
+    rule = msgspec.structs.replace(RULE, least_sums=30, beyond=inf)
+    changed = [msgspec.structs.replace(m, **changes) for m in crash(price)]
+    verdicts = labels([*quiet(), *changed][start:], rule)
+    (found,) = [v for v in verdicts if (v.at, v.direction) == (changed[0].at, "down")]
+    assert (found.onsets, found.unknown) == (None, why)
+    assert found.possible == (why != "price_unheard")
+    assert all((v.unknown is None) == (v.onsets is not None) for v in verdicts)
+
+
+def test_a_volatility_that_was_not_heard_serves_with_a_margin_until_one_is():
+    for lent, expected in ((0.001, True), (0.0025, None), (0.02, False)):
+        story = [*quiet(10), *crash(n=10)]
+        story = [msgspec.structs.replace(m, usual=lent) for m in story]
+        found, unknown = onsets(story, msgspec.structs.replace(RULE, least_sums=5))
+        assert (bool(found), 10 in unknown) == (expected is True, expected is None), lent
+    wrong = [msgspec.structs.replace(m, usual=0.02) for m in [*quiet(), *crash()]]
+    assert onsets(wrong) == onsets([*quiet(), *crash()])
+
+
+def test_a_share_of_the_open_interest_that_cannot_be_usual_needs_no_history():
+    new = msgspec.structs.replace(RULE, least_sums=1_000)
+    for usd, found in ((0.06 * 1e5, True), (0.04 * 1e5, False)):
+        assert bool(onsets([*quiet(), *crash(liquidated=usd)], new)[0]) == found
+
+
+def test_liquidations_that_were_exceeded_too_often_to_be_unusual_are_known_early():
+    rule = msgspec.structs.replace(RULE, least_sums=1_000, history_min=20_000)
+    often = [msgspec.structs.replace(m, liquidated_long=50.0) for m in quiet()]
+    # Of the longest history 100 sums may be larger: more than that have been already.
+    assert onsets([*often, *crash(liquidated=10.0)], rule) == ([], [])
+    assert QUIET in onsets([*often[:50], *quiet()[50:], *crash(liquidated=10.0)], rule)[1]
+    # As large is not larger.
+    assert QUIET in onsets([*often, *crash(liquidated=50.0)], rule)[1]
 
 
 def test_minutes_left_out_are_unknown_as_is_any_horizon_over_them():

@@ -1,6 +1,7 @@
 """Forecasts are graded on what happened, and what nobody saw counts for nothing."""
 
 from math import log
+from typing import get_args
 
 import msgspec
 import pytest
@@ -9,19 +10,18 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from monitor.core.forecast.alarms import AlarmRecord
+from monitor.core.forecast.evidence import ENOUGH_DAYS, Days
+from monitor.core.forecast.label import Labeller, LabelRule, Minute
 from monitor.core.forecast.scorecard import (
     ABSTAIN_COVERAGE,
     EDGES,
-    ENOUGH_DAYS,
     INTERVAL_S,
     MAX_PENDING,
-    WAIT_S,
-    Days,
-    Decided,
     Scorecard,
 )
+from monitor.core.forecast.unseen import WAIT_S, WHY, Decided
 from monitor.core.saved import StateError
-from monitor.events import NS
+from monitor.events import NS, Ungraded
 
 START = 1_767_225_600 * NS
 DAY = 86_400
@@ -43,12 +43,17 @@ def graded(c, forecasts, *, onsets=(), unseen=(), step=60, end=None):
     for onset in onsets:
         c.onset(at(onset))
     for since, until in unseen:
-        c.unseen(at(since), at(until))
+        c.unseen(at(since), at(until), "price_unheard")
     now = at(step * len(forecasts)) if end is None else at(end)
     return c.mature(now, at(step * len(forecasts) + 4_000))
 
 
 # -------------------------------------------------------------------------------- verdicts
+
+
+def test_every_reason_for_no_grade_has_its_words():
+    assert set(WHY) == set(get_args(Ungraded))
+    assert all(WHY.values())
 
 
 def test_an_onset_within_the_horizon_and_not_before_makes_a_forecast_true():
@@ -75,8 +80,11 @@ def test_nothing_is_graded_for_half_an_hour_after_an_onset():
     # Seven before; from 420 s on the forecast says what is under way, for thirty minutes.
     assert outcomes == [False] * 2 + [True] * 5 + [None] * 30 + [False] * 3
     assert c.skill().matured == 10
-    assert c.skill().unresolved == 30
-    assert found[7].brier is None
+    assert c.skill().unresolved == c.skill().ungraded["under_way"] == 30
+    assert (found[7].brier, found[7].ungraded, found[7].why) == (
+        None, "under_way", WHY["under_way"],
+    )  # fmt: skip
+    assert (found[0].ungraded, found[0].why) == (None, "")
 
 
 def test_no_verdict_is_given_before_the_label_has_decided():
@@ -94,7 +102,7 @@ def test_a_forecast_the_label_never_decides_becomes_unresolved():
     while now < 300 + WAIT_S - 60:
         now += 60
         assert c.mature(at(now), at(0)) == []
-    assert [v.outcome for v in c.mature(at(now + 60), at(0))] == [None]
+    assert [v.ungraded for v in c.mature(at(now + 60), at(0))] == ["undecided"]
 
 
 def test_what_the_label_has_decided_ends_before_the_first_minute_that_waits():
@@ -126,7 +134,7 @@ def test_the_time_the_monitor_was_away_is_unseen():
     c = card()
     c.mature(at(0), at(0))
     c.register(at(0), 0.1, 0.1, 0.01)
-    assert [v.outcome for v in c.mature(at(4_000), at(4_000))] == [None]
+    assert [v.ungraded for v in c.mature(at(4_000), at(4_000))] == ["away"]
 
 
 def test_one_forecast_is_registered_in_an_interval_and_none_without_a_probability():
@@ -146,10 +154,76 @@ def test_pending_forecasts_are_bounded():
     assert c.skill().pending == MAX_PENDING
 
 
+def test_what_may_have_been_a_cascade_forbids_a_grade_for_half_an_hour():
+    c = card()
+    for i in range(40):
+        c.register(at(60 * i), 0.9, 0.1, 0.01)
+    c.unseen(at(60), at(120), "price_unheard")
+    c.unseen(at(300), at(360), "liquidations_new", possible=True)
+    found = c.mature(at(2_400), at(4_000))
+    # Both lie in the window of the second forecast; from 360 s on one may be under way.
+    expected = ["price_unheard"] + ["liquidations_new"] * 5 + ["perhaps_under_way"] * 30
+    assert [v.ungraded for v in found] == [*expected, *[None] * 4]
+    counts = {why: n for why, n in c.skill().ungraded.items() if n}
+    assert counts == {"price_unheard": 1, "liquidations_new": 5, "perhaps_under_way": 30}
+
+
 @pytest.mark.parametrize("p", [float("nan"), 1.5, -0.1])
 def test_what_is_no_probability_is_refused(p):
     with pytest.raises(ValueError, match="p_map"):
         card().register(at(0), p, 0.1, 0.01)
+
+
+MINUTE = st.tuples(st.floats(-0.02, 0.01), st.sampled_from([0.0, 0.002, 0.01, 0.04]),
+                   st.floats(-0.03, 0.01))  # fmt: skip
+USUAL = 1e-6
+"""Variance of a minute's return before the storm."""
+
+
+def told(story, *, first=0):
+    """Outcomes of a card that hears a story from its minute `first` on, or always has."""
+    labeller, c, decided, found = Labeller(), card(), Decided(), []
+    if first == 0:
+        rule, new = LabelRule(), labeller.state()
+        counts = [float(rule.history_min), *[0.0] * (len(new.counts[0]) - 1)]
+        heard = [rule.history_min] * 2
+        labeller.restore(
+            structs.replace(new, variance=USUAL, returns=rule.memory_min, sigmas=[USUAL**0.5] * 5,
+                            counts=[counts] * 2, heard=heard)
+        )  # fmt: skip
+    for minute in story[first:]:
+        decided.heard(minute.at)
+        for v in labeller.heard(minute):
+            if v.direction == "down" and v.onsets is None:
+                c.unseen(v.at - 60 * NS, v.at, v.unknown, possible=v.possible)
+            elif v.direction == "down" and v.onsets:
+                c.onset(v.at)
+            if v.direction == "down":
+                decided.judged(v.at)
+        found += c.mature(minute.at, decided.through)
+        c.register(minute.at, 0.5, 0.5, 0.01)
+    return {v.forecast_at: v.outcome for v in found}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    heard=st.integers(0, 20),
+    wrong=st.floats(0.55, 1.9),
+    storm=st.lists(MINUTE, min_size=1, max_size=12),
+)
+def test_what_a_new_monitor_grades_an_old_one_grades_the_same(heard, wrong, storm):
+    price, interest, variance, story = 100.0, 1e6, USUAL, []
+    quiet = [(0.001 * (-1) ** n, 0.00001 * (n % 7 == 0), 0.0) for n in range(30)]
+    calm = [(0.0, 0.0, 0.0)] * 50
+    for n, (move, share, change) in enumerate([*quiet, *storm, *calm]):
+        low, high = min(price, price * (1 + move)), max(price, price * (1 + move))
+        price, interest = price * (1 + move), interest * (1 + change)
+        variance += (log(1 + move) ** 2 - variance) / LabelRule().memory_min
+        usd, usual = share * interest * price, wrong * variance**0.5
+        story.append(Minute(at(60 * (n + 1)), low, high, price, interest, usd, 0.0, usual))
+    old, new = told(story), told(story, first=len(quiet) - heard)
+    assert len(new) > 40
+    assert {t: o for t, o in new.items() if o is not None and o is not old[t]} == {}
 
 
 # --------------------------------------------------------------------------------- figures
@@ -340,6 +414,31 @@ def test_time_nobody_watched_is_not_counted_as_free_of_false_alarms():
     r.step(at(60), is_alarm=False)
     r.step(at(10 * DAY), is_alarm=False)
     assert r.score().observed_days < 0.001
+
+
+def test_an_alarm_is_neither_right_nor_wrong_where_nobody_can_say():
+    r = AlarmRecord("BTC", "down")
+    for minute in range(200):
+        r.step(at(60 * minute), is_alarm=20 <= minute < 30 or 100 <= minute < 110)
+        if minute == 25:
+            r.unseen(at(60 * 24), at(60 * 25), "liquidations_new", possible=True)
+        r.mature(at(60 * (minute - 5)))
+    score = r.score()
+    assert (score.undecided_total, score.alarms_total, score.false_alarms_total) == (1, 1, 1)
+
+
+def test_no_lead_is_claimed_where_the_cascade_may_have_begun_before():
+    scores = []
+    for possible in (False, True):
+        r = AlarmRecord("BTC", "down")
+        for minute in range(120):
+            r.step(at(60 * minute), is_alarm=12 <= minute < 40)
+            if minute == 30:
+                r.unseen(at(60 * 10), at(60 * 15), "liquidations_new", possible=possible)
+                r.onset(at(60 * 18))
+        scores.append(r.score())
+    assert [score.lead_median_s for score in scores] == [360, 0]
+    assert [score.recall for score in scores] == [1, 0]
 
 
 def test_an_empty_record_has_no_figures():

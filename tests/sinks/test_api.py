@@ -1,10 +1,15 @@
 import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from monitor.core.cascade.stress import Stress
+from monitor.core.forecast.alarms import AlarmScore
+from monitor.core.forecast.scorecard import ReliabilityBin, Skill
 from monitor.events import NS, Depth, Heatmap, Risk
+from monitor.sinks.api import Scorecards
 from monitor.sinks.envelope import Envelope
 from monitor.sinks.guard import HEADERS, POLICY
 from monitor.sinks.openapi import described
@@ -179,6 +184,31 @@ async def test_the_track_record_has_a_row_per_direction_and_horizon(daemon):
     rows = [(s["direction"], s["horizon_s"]) for s in body["skills"]]
     assert rows == [(d, h) for d in ("down", "up") for h in (300, 900, 3600)]
     assert len(body["alarms"]) == len(body["rivals"]) == 2
+    assert body["reasons"] == {}
+
+
+async def test_the_track_record_says_in_words_why_forecasts_are_not_graded():
+    daemon = warm()
+    async with served(daemon) as (session, _):
+        (asset,) = daemon.pipeline.engine.assets.values()
+        card = asset.outlooks["down"].cards[300]
+        (forecast,) = card.state().pending
+        card.unseen(forecast.at, forecast.due, "liquidations_new", possible=True)
+        card.mature(daemon.at, forecast.due)
+        _, body = await got(session, "/api/v1/scorecard")
+    (row, *_) = body["skills"]
+    assert (row["matured"], row["unresolved"], row["next_due_us"]) == (0, 1, None)
+    assert {why: n for why, n in row["ungraded"].items() if n} == {"liquidations_new": 1}
+    assert list(body["reasons"]) == ["liquidations_new"]
+    assert "a day" in body["reasons"]["liquidations_new"]
+
+
+def test_every_term_of_the_track_record_is_documented():
+    text = Path("docs/api.md").read_text("utf-8")
+    section = text.partition("### Track record")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(\w+)`", section))
+    terms = (Scorecards, Skill, ReliabilityBin, AlarmScore)
+    assert {field for of in terms for field in of.__struct_fields__} <= told
 
 
 # ------------------------------------------------------------------------------ description

@@ -6,16 +6,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from monitor.core.forecast.scorecard import (
-    GAP_S,
-    HALF_LIFE_DAYS,
-    MAX_ONSETS,
-    REFRACTORY_S,
-    STATE_VERSION,
-    ratio,
-)
+from monitor.core.forecast.evidence import HALF_LIFE_DAYS
+from monitor.core.forecast.scorecard import GAP_S, MAX_ONSETS, STATE_VERSION, ratio
+from monitor.core.forecast.unseen import REFRACTORY_S, Unseen, merged
 from monitor.core.saved import StateError
-from monitor.events import NS, Direction
+from monitor.events import NS, Direction, Ungraded
 
 LEAD_EDGES_S: Final = (0.0, 60.0, 300.0, 900.0, 3600.0)
 """Lead times are counted up to each of these; a longer one is claimed as the last (C3)."""
@@ -29,6 +24,8 @@ class AlarmScore(Struct, frozen=True, kw_only=True):
 
     Attributes:
         alarms, onsets: decided so far, faded; `*_total` are ever.
+        undecided_total: alarms that are neither right nor wrong, because nobody can say whether a
+            cascade began within `GRACE_S` of them; not among the others.
         precision: share of alarms with an onset within `GRACE_S` of them.
         recall: share of onsets that an alarm preceded.
         alarm_share: share of the time in alarm, what the recall costs (Molchan, C2).
@@ -42,6 +39,7 @@ class AlarmScore(Struct, frozen=True, kw_only=True):
     alarms_total: int
     onsets_total: int
     false_alarms_total: int
+    undecided_total: int
     alarms: float
     onsets: float
     observed_days: float
@@ -64,6 +62,7 @@ class AlarmState(Struct, frozen=True):
     ended: list[tuple[int, int]]
     decided: list[tuple[int, int]]
     onsets: list[int]
+    unseen: list[Unseen]
     leads: list[float]
     spread: list[int]
     sums: dict[str, float]
@@ -75,7 +74,7 @@ class AlarmRecord:
     """Alarms (``warning`` or above) of one asset and direction against the label's onsets."""
 
     SUMS = ("alarms", "true", "false", "onsets", "preceded", "days", "standing")
-    COUNTS = ("alarms", "false", "onsets")
+    COUNTS = ("alarms", "false", "undecided", "onsets")
 
     def __init__(self, asset: str, direction: Direction) -> None:
         self._asset = asset
@@ -87,6 +86,7 @@ class AlarmRecord:
         # The last ones decided, for onsets that the label finds late.
         self._past: deque[tuple[int, int]] = deque(maxlen=MAX_ALARMS)
         self._onsets: deque[int] = deque(maxlen=MAX_ONSETS)
+        self._unseen: deque[Unseen] = deque(maxlen=MAX_ONSETS)
         self._leads: deque[float] = deque(maxlen=MAX_ONSETS)
         self._spread = [0] * len(LEAD_EDGES_S)
         self._sums = dict.fromkeys(self.SUMS, 0.0)
@@ -104,6 +104,8 @@ class AlarmRecord:
                 days = passed / (86_400 * NS)
                 self._sums["days"] += days
                 self._sums["standing"] += days if self._standing is not None else 0.0
+            else:
+                self.unseen(self._at, at, "away")
         self._at = at
         if is_alarm and self._standing is None:
             self._standing = at
@@ -116,8 +118,10 @@ class AlarmRecord:
 
         Give the beginning of the label's minute: an alarm within it has not been ahead.
 
-        An alarm that ended before the onset, but no more than `GRACE_S`, has its lead too.
+        An alarm that ended before the onset, but no more than `GRACE_S`, has its lead too. Where it
+        may have begun earlier, in minutes that could not be told, no alarm within them has one.
         """
+        at = min([at, *(s.since for s in self._unseen if s.hides(at))])
         if at in self._onsets:
             return
         self._onsets.append(at)
@@ -133,6 +137,13 @@ class AlarmRecord:
         self._counts["onsets"] += 1
         self._sums["preceded"] += lead > 0
 
+    def unseen(self, since: int, until: int, why: Ungraded, *, possible: bool = False) -> None:
+        """The label rule cannot say whether an event began in ``(since, until]``.
+
+        `possible`: the price moved as if one did.
+        """
+        merged(self._unseen, Unseen(since, until, why, possible))
+
     def mature(self, through: int) -> None:
         """Decide the alarms that the label can no longer confirm after `through`."""
         while self._ended and self._ended[0][1] + GRACE_S * NS <= through:
@@ -140,6 +151,9 @@ class AlarmRecord:
             self._past.append((begin, end))
             near = (begin - GRACE_S * NS, end + GRACE_S * NS)
             is_true = any(near[0] <= onset <= near[1] for onset in self._onsets)
+            if not is_true and any(s.since < near[1] and near[0] < s.until for s in self._unseen):
+                self._counts["undecided"] += 1
+                continue
             self._sums["alarms"] += 1
             self._counts["alarms"] += 1
             if is_true:
@@ -162,6 +176,7 @@ class AlarmRecord:
             alarms_total=self._counts["alarms"],
             onsets_total=self._counts["onsets"],
             false_alarms_total=self._counts["false"],
+            undecided_total=self._counts["undecided"],
             alarms=sums["alarms"],
             onsets=sums["onsets"],
             observed_days=sums["days"],
@@ -184,6 +199,7 @@ class AlarmRecord:
             ended=list(self._ended),
             decided=list(self._past),
             onsets=list(self._onsets),
+            unseen=list(self._unseen),
             leads=list(self._leads),
             spread=list(self._spread),
             sums=dict(self._sums),
@@ -205,6 +221,7 @@ class AlarmRecord:
         self._ended = deque(state.ended, maxlen=MAX_ALARMS)
         self._past = deque(state.decided, maxlen=MAX_ALARMS)
         self._onsets = deque(state.onsets, maxlen=MAX_ONSETS)
+        self._unseen = deque(state.unseen, maxlen=MAX_ONSETS)
         self._leads = deque(state.leads, maxlen=MAX_ONSETS)
         self._spread = list(state.spread)
         self._sums = {name: state.sums[name] for name in self.SUMS}

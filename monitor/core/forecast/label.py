@@ -7,13 +7,14 @@ hurts was liquidated unusually. What cannot be known is None, never "nothing hap
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from math import exp, inf, isfinite, log, sqrt
+from math import inf, isfinite, log, sqrt
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from monitor.core.forecast.usual import BUCKETS, Usual
 from monitor.core.saved import StateError
-from monitor.events import NS, Direction
+from monitor.events import NS, Direction, Ungraded
 
 Tier: TypeAlias = Literal[1, 2, 3]
 TIERS: Final[tuple[Tier, ...]] = (1, 2, 3)
@@ -21,8 +22,6 @@ DIRECTIONS: Final[tuple[Direction, ...]] = ("down", "up")
 MINUTE_NS: Final = 60 * NS
 
 _WINDOW: Final = 5
-_BUCKETS: Final = 241
-_PER_DECADE: Final = 20
 
 
 class LabelRule(Struct, frozen=True):
@@ -37,7 +36,12 @@ class LabelRule(Struct, frozen=True):
         memory_min: minutes over which the usual volatility is remembered.
         history_min: minutes over which liquidations are remembered.
         least_min: minutes of hearing before the usual volatility counts as known.
+        lent: factor by which a volatility that was not heard (`Minute.usual`) may be wrong either
+            way; it serves until `least_min` have been.
         least_sums: five-minute sums heard before their quantile counts as known.
+        beyond: liquidated share of the open interest that needs no history. To be usual, it would
+            have had to come 43 times in `history_min`: 7 % of the open interest a day from one
+            side, for a month, where 1 to 5 % from both are known (model.md C1).
         reading_min: a reading of open interest older than this does not speak for its minute.
     """
 
@@ -49,7 +53,9 @@ class LabelRule(Struct, frozen=True):
     memory_min: int = 1_440
     history_min: int = 43_200
     least_min: int = 60
+    lent: float = 2.0
     least_sums: int = 1_440
+    beyond: float = 0.05
     reading_min: int = 10
 
 
@@ -61,11 +67,16 @@ class Verdict(Struct, frozen=True):
         direction: where the price went.
         onsets: tiers of which this minute is an onset; empty where of none; None where that
             cannot be known.
+        unknown: why it cannot; None where it can.
+        possible: it cannot, and the price is known to have moved by the least that is asked for:
+            this may have been one.
     """
 
     at: int
     direction: Direction
     onsets: tuple[Tier, ...] | None
+    unknown: Ungraded | None = None
+    possible: bool = False
 
 
 class Minute(Struct, frozen=True):
@@ -82,6 +93,7 @@ class Minute(Struct, frozen=True):
             since the minute before.
         liquidated_long: USD of longs liquidated in the minute, corrected for throttling.
         liquidated_short: the same of shorts.
+        usual: standard deviation of a minute's log return over the last day, as candles tell it.
     """
 
     at: int
@@ -91,6 +103,7 @@ class Minute(Struct, frozen=True):
     interest: float | None
     liquidated_long: float | None
     liquidated_short: float | None
+    usual: float | None = None
 
     @property
     def prices(self) -> tuple[float, float, float] | None:
@@ -102,40 +115,18 @@ class Minute(Struct, frozen=True):
         return self.low, self.high, self.close
 
 
-class Usual:
-    """Quantile of the five-minute sums of one side, from a histogram of 20 buckets a decade."""
-
-    def __init__(self, memory_min: int) -> None:
-        self._kept = exp(-1.0 / memory_min)
-        self.counts = [0.0] * _BUCKETS
-        self.heard = 0
-
-    def add(self, usd: float) -> None:
-        """Count one sum."""
-        self.counts = [c * self._kept for c in self.counts]
-        bucket = 0 if usd < 1.0 else 1 + int(log(usd) / log(10.0) * _PER_DECADE)
-        self.counts[min(bucket, _BUCKETS - 1)] += 1.0
-        self.heard += 1
-
-    def quantile(self, q: float) -> float:
-        """Lower edge in USD of the bucket that holds the quantile."""
-        wanted, passed = q * sum(self.counts), 0.0
-        for i, count in enumerate(self.counts):
-            passed += count
-            if passed >= wanted:
-                return 0.0 if i == 0 else 10.0 ** ((i - 1) / _PER_DECADE)
-        return inf
-
-
 class Suspect(Struct):
     """A minute whose move and liquidations qualify, waiting for open interest to tell its tier.
 
-    `before` is open interest at the start of its five minutes, `least` the lower of the readings
-    that came with it and after it. Either is None where there was none in time.
+    `doubt` is why it may not qualify, None where it does; `large` whether it is known to have
+    moved by the least that is asked for. `before` is open interest at the start of its five
+    minutes, `least` the lower of the readings that came with it and after it. Either is None where
+    there was none in time.
     """
 
     at: int
-    certain: bool
+    doubt: Ungraded | None
+    large: bool
     before: float | None
     least: float | None
     readings: int
@@ -148,6 +139,7 @@ class LabellerState(Struct, frozen=True):
     variance: float
     returns: int
     sigmas: list[float | None]
+    lent: list[float | None]
     counts: list[list[float]]
     heard: list[int]
     suspects: list[list[Suspect]]
@@ -166,6 +158,7 @@ class Labeller:
         self._minutes: deque[Minute] = deque(maxlen=_WINDOW + rule.reading_min + 1)
         self._variance, self._returns = 0.0, 0
         self._sigmas: deque[float | None] = deque([None] * _WINDOW, maxlen=_WINDOW)
+        self._lent: deque[float | None] = deque([None] * _WINDOW, maxlen=_WINDOW)
         self._usual = (Usual(rule.history_min), Usual(rule.history_min))
         self._suspects: tuple[deque[Suspect], deque[Suspect]] = (deque(), deque())
         self._last = [[0] * len(TIERS), [0] * len(TIERS)]
@@ -184,16 +177,16 @@ class Labeller:
         found: list[Verdict] = []
         for d, direction in enumerate(DIRECTIONS):
             self._read(d, minute)
-            moved = self._moved(d)
+            moved, large = self._moved(d)
             printed = self._printed(d)
             suspects = self._suspects[d]
             if moved is False or printed is False:
                 found.append(Verdict(minute.at, direction, ()))
-            elif moved is None or printed is None:
-                # Open interest may still tell that nothing happened; it cannot tell the contrary.
-                suspects.append(self._suspect(minute, certain=False))
             else:
-                suspects.append(self._suspect(minute, certain=True))
+                # Where in doubt, open interest may still tell that nothing happened; it cannot
+                # tell the contrary.
+                doubt = self._doubt(d, moved=moved, printed=printed, large=large)
+                suspects.append(self._suspect(minute, doubt, large=large))
             while suspects and self._told(suspects[0], minute.at):
                 found.append(self._judged(d, suspects.popleft()))
         self._remember()
@@ -206,15 +199,17 @@ class Labeller:
         now = self._minutes[-1].at
         return [m for m in self._minutes if last <= (now - m.at) // MINUTE_NS <= first]
 
-    def _moved(self, d: int) -> bool | None:
-        """Whether the price moved as far as the label asks within five minutes."""
+    def _moved(self, d: int) -> tuple[bool | None, bool]:
+        """Whether the price moved as far as the label asks within five minutes.
+
+        And whether it is known to have moved by the least that is asked for in any market.
+        """
         prices = self._minutes[-1].prices
-        sigma = self._sigmas[0]
         earlier = self._within(_WINDOW, 1)
         known = [(m.at, p) for m in earlier if (p := m.prices) is not None]
         whole = prices is not None and len(known) == _WINDOW
         if prices is None:
-            return None
+            return None, False
         start = self._minutes[-1].at - _WINDOW * MINUTE_NS
         # Of the minute before the window only its close lies in it.
         if d == 0:
@@ -223,14 +218,25 @@ class Labeller:
         else:
             lows = [close if at == start else low for at, (low, _, close) in known]
             move = log(prices[1] / min(lows)) if lows else 0.0
-        if whole and move < self.rule.least_move:
-            return False
+        large = move >= self.rule.least_move
+        if whole and not large:
+            return False, large
+        far = self._far()
+        if far is None:
+            return None, large
+        if move >= far[1]:
+            return True, large
+        return (False if whole and move < far[0] else None), large
+
+    def _far(self) -> tuple[float, float] | None:
+        """Log move that the label asks for, at least and at most; None where that is not known."""
+        sigma, doubt = self._sigmas[0], 1.0
+        if sigma is None:
+            sigma, doubt = self._lent[0], self.rule.lent
         if sigma is None:
             return None
-        far = max(self.rule.sigmas * sigma * sqrt(_WINDOW), self.rule.least_move)
-        if move >= far:
-            return True
-        return False if whole else None
+        far = self.rule.sigmas * sigma * sqrt(_WINDOW)
+        return max(far / doubt, self.rule.least_move), max(far * doubt, self.rule.least_move)
 
     def _sum(self, d: int) -> tuple[float, bool]:
         """Liquidated USD of the losing side in five minutes, and whether all of it is known."""
@@ -245,18 +251,51 @@ class Labeller:
         if whole and total <= 0.0:
             return False
         if usual.heard < self.rule.least_sums:
-            return None
+            if total > 0.0 and total >= self.rule.beyond * self._open_usd():
+                return True
+            # So many larger ones would keep it below the quantile of even the longest history.
+            most = (1.0 - self.rule.quantile) * self.rule.history_min
+            return False if whole and usual.above(total) > most else None
         if total > 0.0 and total >= usual.quantile(self.rule.quantile):
             return True
         return False if whole else None
 
-    def _suspect(self, minute: Minute, *, certain: bool) -> Suspect:
+    def _open_usd(self) -> float:
+        """USD of the open interest, rather too much; infinite where it is not known."""
+        known = [
+            # In whichever of its units it is told.
+            interest * max(1.0, prices[1])
+            for m in self._minutes
+            if (interest := _reading(m)) is not None and (prices := m.prices) is not None
+        ]
+        return max(known, default=inf)
+
+    def _doubt(
+        self, d: int, *, moved: bool | None, printed: bool | None, large: bool
+    ) -> Ungraded | None:
+        """Why the latest minute may not qualify, where more is wanting what takes longest to come.
+
+        None where move and liquidations are both known to.
+        """
+        if not large:
+            return "price_unheard"
+        is_new = self._usual[d].heard < self.rule.least_sums
+        if printed is None and is_new and self._sum(d)[0] > 0.0:
+            return "liquidations_new"
+        if moved is None and self._sigmas[0] is None:
+            return "volatility_new"
+        if printed is None:
+            return "liquidations_unheard"
+        return "price_unheard" if moved is None else None
+
+    def _suspect(self, minute: Minute, doubt: Ungraded | None, *, large: bool) -> Suspect:
         oldest = _WINDOW + self.rule.reading_min - 1
         before = [i for m in self._within(oldest, _WINDOW) if (i := _reading(m)) is not None]
         now = _reading(minute)
         return Suspect(
             at=minute.at,
-            certain=certain,
+            doubt=doubt,
+            large=large,
             before=before[-1] if before else None,
             least=now,
             readings=0 if now is None else 1,
@@ -279,14 +318,16 @@ class Labeller:
     def _judged(self, d: int, suspect: Suspect) -> Verdict:
         """The verdict on a minute for which nothing more is awaited."""
         direction = DIRECTIONS[d]
+        why = suspect.doubt or "open_interest_unheard"
+        unknown = Verdict(suspect.at, direction, None, why, suspect.large)
         if suspect.before is None or suspect.least is None or suspect.before <= 0.0:
-            return Verdict(suspect.at, direction, None)
+            return unknown
         fall = 1.0 - suspect.least / suspect.before
         reached = [t for t in TIERS if fall >= self.rule.tiers[t - 1]]
         if not reached and suspect.readings >= 2:
             return Verdict(suspect.at, direction, ())
-        if not suspect.certain or not reached:
-            return Verdict(suspect.at, direction, None)
+        if suspect.doubt is not None or not reached:
+            return unknown
         quiet = self.rule.refractory_min * MINUTE_NS
         last = self._last[d]
         onsets = tuple(t for t in reached if suspect.at - last[t - 1] > quiet)
@@ -309,6 +350,8 @@ class Labeller:
         known = self._returns >= self.rule.least_min
         # Read five minutes later, so that a move is not measured by itself.
         self._sigmas.append(sqrt(self._variance) if known else None)
+        lent = self._minutes[-1].usual
+        self._lent.append(lent if lent is not None and 0.0 < lent < inf else None)
 
     # ---------------------------------------------------------------------------------- restarts
 
@@ -319,6 +362,7 @@ class Labeller:
             variance=self._variance,
             returns=self._returns,
             sigmas=list(self._sigmas),
+            lent=list(self._lent),
             counts=[u.counts[:] for u in self._usual],
             heard=[u.heard for u in self._usual],
             suspects=[list(s) for s in self._suspects],
@@ -332,20 +376,22 @@ class Labeller:
             StateError: it is of another shape, or its numbers are not usable.
         """
         pairs = (state.counts, state.heard, state.suspects, state.last)
-        if any(len(part) != 2 for part in pairs) or len(state.sigmas) != _WINDOW:
+        both = (state.sigmas, state.lent)
+        if any(len(part) != 2 for part in pairs) or any(len(s) != _WINDOW for s in both):
             raise StateError("labels of another shape")
-        if any(len(c) != _BUCKETS for c in state.counts):
+        if any(len(c) != BUCKETS for c in state.counts):
             raise StateError("labels with another histogram")
         if any(len(row) != len(TIERS) for row in state.last):
             raise StateError("labels of other tiers")
         numbers = (state.variance, *state.counts[0], *state.counts[1])
-        usual = (*numbers, *(s for s in state.sigmas if s is not None))
+        usual = (*numbers, *(s for row in both for s in row if s is not None))
         if not all(isfinite(x) and x >= 0.0 for x in usual):
             raise StateError("labels with numbers that are negative or not finite")
         self._minutes.clear()
         self._minutes.extend(state.minutes)
         self._variance, self._returns = state.variance, state.returns
         self._sigmas = deque(state.sigmas, maxlen=_WINDOW)
+        self._lent = deque(state.lent, maxlen=_WINDOW)
         for d in (0, 1):
             self._usual[d].counts, self._usual[d].heard = state.counts[d][:], state.heard[d]
             self._suspects[d].clear()

@@ -3,45 +3,41 @@
 A forecast is registered before the fact and given its verdict once the label rule has decided its
 window. `Scorecard` keeps the figures of one horizon; those of the alarms are in `alarms`. Sums fade
 with a half-life, so that memory is bounded and the past forgets.
-
-Forecasts overlap and events of a day are one cluster, so evidence is counted in UTC days: whether
-one forecaster is worse than another is asked of the daily means of their log scores.
+What counts as worse is in `evidence`, what nobody saw in `unseen`.
 """
 
 from collections import deque
-from math import isfinite, log, sqrt
+from math import isfinite
 from typing import Final
 
 from msgspec import Struct, structs
 
+from monitor.core.forecast.evidence import (
+    ENOUGH_DAYS,
+    HALF_LIFE_DAYS,
+    Days,
+    Sums,
+    brier,
+    log_loss,
+)
+from monitor.core.forecast.unseen import REFRACTORY_S, WAIT_S, WHY, Unseen, merged
 from monitor.core.saved import StateError
-from monitor.events import NS, Author, Direction, Forecast, ForecastVerdict
+from monitor.events import NS, Author, Direction, Forecast, ForecastVerdict, Ungraded
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 
 INTERVAL_S: Final = 60
 """Between two registered forecasts of a horizon."""
-HALF_LIFE_DAYS: Final = 30.0
-ENOUGH_DAYS: Final = 14.0
-"""UTC days, faded, before a skill is believed."""
 ENOUGH_ONSETS: Final = 5.0
 """Onsets, faded, before a forecast is more than unproven; some two months' worth (model.md C2).
 
 A forecaster is dropped only after as many happened or, by its own word, should have: in a quiet
 fortnight whoever says less always looks better.
 """
-DOUBT: Final = 1.64
-"""Standard errors by which a daily mean must be worse: one in twenty by chance."""
-WAIT_S: Final = 21_600
-"""A forecast that the label has not decided so long after its window stays unresolved."""
-REFRACTORY_S: Final = 1800
-"""For so long after an onset there can be no other (model.md A12)."""
 GAP_S: Final = 120
 """A longer silence between two calls is time that was not watched."""
 MAX_PENDING: Final = 512
 MAX_ONSETS: Final = 256
-FLOOR: Final = 1e-6
-"""Probabilities are clipped here and at 1 - 1e-6 before their logarithm is taken."""
 
 EDGES: Final = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.6, 1.0)
 """Of the reliability bins, in probability."""
@@ -67,7 +63,12 @@ class Skill(Struct, frozen=True, kw_only=True):
     """The figures of one horizon; None where there is nothing to compute them from.
 
     Attributes:
-        matured, unresolved: forecasts with and without a verdict, ever; `pending` await theirs.
+        matured, unresolved: forecasts that were graded and that cannot be, ever; `pending` await
+            the end of their window, or what the label rule still waits for.
+        ungraded: the unresolved by reason.
+        next_due_us: end of the oldest pending window in microseconds, None while none is pending;
+            its verdict comes at the end of that minute or, where open interest is awaited, up to
+            ten later.
         onsets: distinct onsets among the matured, ever.
         days: UTC days of evidence, faded.
         using: whose probability is published.
@@ -84,7 +85,9 @@ class Skill(Struct, frozen=True, kw_only=True):
     horizon_s: int
     matured: int
     unresolved: int
+    ungraded: dict[Ungraded, int]
     pending: int
+    next_due_us: int | None
     onsets: int
     days: float
     using: Author
@@ -100,139 +103,9 @@ class Skill(Struct, frozen=True, kw_only=True):
     reliability: list[ReliabilityBin]
 
 
-def brier(probability: float, outcome: bool) -> float:  # noqa: FBT001  the outcome is the datum
-    """Squared error of a probability."""
-    return (probability - outcome) ** 2
-
-
-def log_loss(probability: float, outcome: bool) -> float:  # noqa: FBT001  the outcome is the datum
-    """Surprise in nats, with probabilities kept off 0 and 1."""
-    kept = min(max(probability, FLOOR), 1 - FLOOR)
-    return -log(kept if outcome else 1 - kept)
-
-
 def _checked(name: str, p: float | None) -> None:
     if p is not None and not (isfinite(p) and 0 <= p <= 1):
         raise ValueError(f"{name} is {p}, expected a probability")
-
-
-class Decided:
-    """Up to where the label rule has decided one direction; its verdicts come out of order."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[int] = deque()
-        self._latest = 0
-        self.through = 0
-        """Every minute that ends by then has its verdict; what `mature` takes."""
-
-    def heard(self, minute: int) -> None:
-        """A minute that ends then was given to the label rule; minutes come in order."""
-        self._latest = minute
-        self._waiting.append(minute)
-        while self._waiting[0] < minute - WAIT_S * NS:
-            # Nothing waits for its verdict any longer.
-            self._waiting.popleft()
-
-    def judged(self, minute: int) -> None:
-        """The verdict on a minute came."""
-        if minute not in self._waiting:
-            return
-        self._waiting.remove(minute)
-        before = self._waiting[0] - 60 * NS if self._waiting else self._latest
-        self.through = max(self.through, before)
-
-    def state(self) -> list[int]:
-        """For the engine's saved state."""
-        return [self.through, *self._waiting, self._latest]
-
-    def restore(self, state: list[int]) -> None:
-        """Take over a saved state; StateError when it is none."""
-        if len(state) < 2 or state != sorted(state):
-            raise StateError("label's decided minutes are out of order")
-        self.through, *waiting, self._latest = state
-        self._waiting = deque(waiting)
-
-
-# ------------------------------------------------------------------------------------ evidence
-
-
-class Sums(Struct):
-    """Faded sums over the forecasts that were given the same comparison."""
-
-    count: float = 0.0
-    said: float = 0.0
-    brier: float = 0.0
-    log: float = 0.0
-    other_brier: float = 0.0
-    other_log: float = 0.0
-
-    def add(self, p: float, other: float, *, outcome: bool) -> None:
-        """Count one forecast beside the other forecaster's."""
-        self.count += 1
-        self.said += p
-        self.brier += brier(p, outcome)
-        self.log += log_loss(p, outcome)
-        self.other_brier += brier(other, outcome)
-        self.other_log += log_loss(other, outcome)
-
-    def fade(self, by: float) -> None:
-        """Weigh the past less."""
-        self.count *= by
-        self.said *= by
-        self.brier *= by
-        self.log *= by
-        self.other_brier *= by
-        self.other_log *= by
-
-
-class Days(Struct):
-    """Daily means of a difference of log scores, faded; positive days are worse ones."""
-
-    day: int = -1
-    today: float = 0.0
-    counted: int = 0
-    weight: float = 0.0
-    squares: float = 0.0
-    total: float = 0.0
-    total_squares: float = 0.0
-
-    def add(self, day: int, difference: float) -> None:
-        """Count one forecast's difference on its UTC day; days come in order."""
-        if day != self.day:
-            self._close(day)
-        self.today += difference
-        self.counted += 1
-
-    def _close(self, day: int) -> None:
-        by = 0.5 ** ((day - self.day) / HALF_LIFE_DAYS) if self.day >= 0 else 1.0
-        if self.counted:
-            mean = self.today / self.counted
-            self.weight += 1
-            self.squares += 1
-            self.total += mean
-            self.total_squares += mean * mean
-        self.weight *= by
-        self.squares *= by * by
-        self.total *= by
-        self.total_squares *= by
-        self.day, self.today, self.counted = day, 0.0, 0
-
-    def effective(self) -> float:
-        """How many equally weighted days the closed ones are worth."""
-        return self.weight**2 / self.squares if self.squares > 0 else 0.0
-
-    def is_worse(self) -> bool:
-        """Whether the mean is above 0 by more than chance, on enough days."""
-        days = self.effective()
-        if days < ENOUGH_DAYS:
-            return False
-        mean = self.total / self.weight
-        variance = max(0.0, self.total_squares / self.weight - mean * mean)
-        return mean > DOUBT * sqrt(variance / (days - 1)) and mean > 0
-
-    def is_better(self) -> bool:
-        """Whether the mean is below 0."""
-        return self.total < 0
 
 
 class ScorecardState(Struct, frozen=True):
@@ -247,8 +120,9 @@ class ScorecardState(Struct, frozen=True):
     faded_at: int
     pending: list[Forecast]
     onsets: list[int]
-    unseen: list[tuple[int, int]]
+    unseen: list[Unseen]
     counts: dict[str, int]
+    ungraded: dict[Ungraded, int]
     last_onset: int
     recent_onsets: float
     climate: Sums
@@ -274,8 +148,9 @@ class Scorecard:
         self._faded_at = 0
         self._pending: deque[Forecast] = deque()
         self._onsets: deque[int] = deque(maxlen=MAX_ONSETS)
-        self._unseen: deque[tuple[int, int]] = deque(maxlen=MAX_ONSETS)
-        self._matured = self._unresolved = self._refused = self._positive = 0
+        self._unseen: deque[Unseen] = deque(maxlen=MAX_ONSETS)
+        self._matured = self._refused = self._positive = 0
+        self._ungraded: dict[Ungraded, int] = dict.fromkeys(WHY, 0)
         self._last_onset = 0
         self._recent_onsets = 0.0
         self._climate, self._baseline, self._map = Sums(), Sums(), Sums()
@@ -289,6 +164,11 @@ class Scorecard:
     def using(self) -> Author:
         """Whose probability is to be published."""
         return self._using
+
+    @property
+    def ungraded(self) -> dict[Ungraded, int]:
+        """Forecasts that cannot be graded, by reason, ever."""
+        return dict(self._ungraded)
 
     @property
     def abstaining(self) -> str:
@@ -364,48 +244,58 @@ class Scorecard:
         if at not in self._onsets:
             self._onsets.append(at)
 
-    def unseen(self, since: int, until: int) -> None:
-        """The label rule cannot say whether an event began in ``(since, until]``."""
-        if self._unseen and since <= self._unseen[-1][1]:
-            earlier, later = self._unseen.pop()
-            since, until = min(since, earlier), max(until, later)
-        self._unseen.append((since, until))
+    def unseen(self, since: int, until: int, why: Ungraded, *, possible: bool = False) -> None:
+        """The label rule cannot say whether an event began in ``(since, until]``, and `why`.
+
+        `possible`: the price moved as if one did.
+        """
+        merged(self._unseen, Unseen(since, until, why, possible))
 
     def mature(self, at: int, through: int) -> list[ForecastVerdict]:
         """Verdicts on the forecasts whose window ends by `through`, up to where the label decided.
 
         An onset in ``(forecast, due]`` makes the outcome true; otherwise a stretch that nobody saw
         makes it unknown. So does an onset up to `REFRACTORY_S` before the forecast, which could
-        neither hit nor miss: in the middle of a cascade to say so is no false alarm.
+        neither hit nor miss: in the middle of a cascade to say so is no false alarm. So does what
+        may have been one.
         """
         if self._at and at - self._at > GAP_S * NS:
-            self.unseen(self._at, at)
+            self.unseen(self._at, at, "away")
         self._at = at
         verdicts = []
         while self._pending:
             forecast = self._pending[0]
-            start, due = forecast.at, forecast.due
-            if due <= through:
-                hits = [onset for onset in self._onsets if start < onset <= due]
-                seen = not any(since < due and until > start for since, until in self._unseen)
-                outcome = True if hits else False if seen else None
-                first = min(hits, default=0)
-                if any(0 <= start - onset < REFRACTORY_S * NS for onset in self._onsets):
-                    outcome = None
-            elif due + WAIT_S * NS <= at:
-                outcome, first = None, 0
+            if forecast.due <= through:
+                first, why = self._found(forecast.at, forecast.due)
+            elif forecast.due + WAIT_S * NS <= at:
+                first, why = 0, "undecided"
             else:
                 break
             self._pending.popleft()
-            verdicts.append(self._verdict(forecast, outcome=outcome, at=at, onset=first))
+            verdicts.append(self._verdict(forecast, at=at, onset=first, why=why))
         return verdicts
 
+    def _found(self, start: int, due: int) -> tuple[int, Ungraded | None]:
+        """The first onset in ``(start, due]``, 0 without one, and why that is no verdict."""
+        if any(0 <= start - onset < REFRACTORY_S * NS for onset in self._onsets):
+            return 0, "under_way"
+        if any(stretch.hides(start) for stretch in self._unseen):
+            return 0, "perhaps_under_way"
+        hits = [onset for onset in self._onsets if start < onset <= due]
+        if hits:
+            return min(hits), None
+        # What may have been a cascade says more than a minute that was merely not heard.
+        unseen = [s for s in self._unseen if s.since < due and s.until > start]
+        unseen.sort(key=lambda s: (not s.possible, s.since))
+        return 0, unseen[0].why if unseen else None
+
     def _verdict(
-        self, forecast: Forecast, *, outcome: bool | None, at: int, onset: int
+        self, forecast: Forecast, *, at: int, onset: int, why: Ungraded | None
     ) -> ForecastVerdict:
-        if outcome is None:
-            self._unresolved += 1
-        else:
+        outcome = None if why is not None else onset > 0
+        if why is not None:
+            self._ungraded[why] += 1
+        if outcome is not None:
             self._count(forecast, outcome=outcome, onset=onset)
         return ForecastVerdict(
             id=forecast.id,
@@ -418,6 +308,8 @@ class Scorecard:
             outcome=outcome,
             brier=None if outcome is None else brier(forecast.probability, outcome),
             log_score=None if outcome is None else log_loss(forecast.probability, outcome),
+            ungraded=why,
+            why="" if why is None else WHY[why],
         )
 
     def _count(self, f: Forecast, *, outcome: bool, onset: int) -> None:
@@ -474,8 +366,10 @@ class Scorecard:
             direction=self._direction,
             horizon_s=self._horizon_s,
             matured=self._matured,
-            unresolved=self._unresolved,
+            unresolved=sum(self._ungraded.values()),
+            ungraded=self.ungraded,
             pending=len(self._pending),
+            next_due_us=self._pending[0].due // 1000 if self._pending else None,
             onsets=self._positive,
             days=days,
             using=self._using,
@@ -509,10 +403,10 @@ class Scorecard:
             unseen=list(self._unseen),
             counts={
                 "matured": self._matured,
-                "unresolved": self._unresolved,
                 "refused": self._refused,
                 "positive": self._positive,
             },
+            ungraded=self.ungraded,
             last_onset=self._last_onset,
             recent_onsets=self._recent_onsets,
             climate=structs.replace(self._climate),
@@ -535,7 +429,8 @@ class Scorecard:
         theirs = (state.version, state.asset, state.direction, state.horizon_s)
         if theirs != (STATE_VERSION, self._asset, self._direction, self._horizon_s):
             raise StateError(f"scorecard of {theirs}")
-        if len(state.bins) != len(self._bins) or len(state.pending) > MAX_PENDING:
+        fits = set(state.ungraded) == set(WHY) and len(state.bins) == len(self._bins)
+        if not fits or len(state.pending) > MAX_PENDING:
             raise StateError("scorecard of another shape")
         kept = (state.climate, state.baseline, state.map)
         days = (state.against_climate, state.against_baseline)
@@ -544,7 +439,7 @@ class Scorecard:
         if not all(isfinite(number) for number in numbers):
             raise StateError("scorecard with a number that is not finite")
         try:
-            self._matured, self._unresolved = state.counts["matured"], state.counts["unresolved"]
+            self._matured = state.counts["matured"]
             self._refused, self._positive = state.counts["refused"], state.counts["positive"]
         except KeyError as missing:
             raise StateError(f"scorecard without {missing}") from missing
@@ -553,6 +448,7 @@ class Scorecard:
         self._pending = deque(state.pending)
         self._onsets = deque(state.onsets, maxlen=MAX_ONSETS)
         self._unseen = deque(state.unseen, maxlen=MAX_ONSETS)
+        self._ungraded = {why: state.ungraded[why] for why in WHY}
         self._recent_onsets = state.recent_onsets
         self._climate, self._baseline, self._map = (structs.replace(part) for part in kept)
         self._against_climate, self._against_baseline = (structs.replace(part) for part in days)

@@ -261,7 +261,7 @@ function showRecord() {
   const direction = $("record-direction").value;
   const mine = (row) => row.asset === view.asset && row.direction === direction;
   const rows = known.record?.skills.filter(mine) ?? [];
-  $("skills").replaceChildren(...panels.skills(rows));
+  $("skills").replaceChildren(...panels.skills(rows, known.record?.reasons ?? {}));
   $("graded").textContent = reliability($("reliability"), rows.find((row) => row.horizon_s === 900));
   $("alarms").textContent = panels.alarmsTold(known.record?.alarms.find(mine), known.record?.rivals.find(mine));
 }

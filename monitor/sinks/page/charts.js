@@ -181,7 +181,7 @@ function depthCurve(depth, side) {
 export function reliability(canvas, skill) {
   const bins = (skill?.reliability ?? []).filter((b) => b.count > 0 && b.forecast != null);
   canvas.hidden = !bins.length;
-  if (!bins.length) return "No forecast over 15 minutes has matured yet: nothing to grade.";
+  if (!bins.length) return "No forecast over 15 minutes has been graded yet: /api/v1/scorecard says when, and why not.";
   const { context: c, width, height } = fit(canvas);
   const ink = colours();
   c.font = "12px system-ui, sans-serif";

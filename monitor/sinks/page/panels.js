@@ -186,14 +186,14 @@ export function alertItem({ at_us: at, data: a }) {
 
 // ----------------------------------------------------------------------------- track record
 
-export function skills(rows) {
+export function skills(rows, reasons) {
   const head = ["within", "graded", "onsets", "vs climate", "vs no map", "published"];
   return [
     el("caption", {}, "Brier skill against climatology and against the baseline without a map: 1 is perfect, 0 no better, below 0 worse"),
     el("thead", {}, el("tr", {}, ...head.map((t, i) => el("th", { scope: "col", class: i && i < 5 ? "n" : "" }, t)))),
     el("tbody", {}, ...rows.map((s) => el("tr", {},
       el("th", { scope: "row" }, HORIZON[s.horizon_s] ?? `${s.horizon_s} s`),
-      el("td", { class: "n" }, `${s.matured} (+${s.pending})`),
+      el("td", { class: "n", title: ungraded(s, reasons) }, `${s.matured} (+${s.pending})`),
       el("td", { class: "n" }, String(s.onsets)),
       el("td", { class: "n" }, plain(s.brier_skill)),
       el("td", { class: "n" }, plain(s.brier_skill_baseline)),
@@ -203,6 +203,12 @@ export function skills(rows) {
 
 export function alarmsTold(own, rival) {
   if (!own) return "";
+function ungraded(s, reasons) {
+  const lines = Object.entries(s.ungraded).filter(([, count]) => count)
+    .map(([why, count]) => `${count}: ${reasons[why]}`);
+  return lines.length ? `Not graded:\n${lines.join("\n")}` : "";
+}
+
   const tell = (a) => `${a.alarms_total} alarms, ${a.false_alarms_total} false` +
     ` (${a.false_alarms_per_day == null ? "rate unknown" : `${a.false_alarms_per_day.toFixed(2)} a day`});` +
     ` caught ${a.recall == null ? UNKNOWN : percent(a.recall)} of ${a.onsets_total} onsets,` +
