@@ -169,6 +169,7 @@ def test_a_phase_above_its_evidence_says_why_it_stands():
     assert track.phase == "watch"
     assert held() == (
         "hysteresis: left below a score of 0.30, with the critical shock beyond 2.5 normal moves"
+        " or a loop gain below 4.0"
     )
     track.feed(score=0.45)
     assert held() == ""
@@ -200,10 +201,21 @@ def test_a_cascade_says_what_its_end_still_lacks():
 
 def test_a_critical_shock_within_a_normal_move_raises_a_watch_or_without_forecast_a_warning():
     track = Track()
-    track.feed(critical_shock=0.004)
+    track.feed(critical_shock=0.004, loop_gain=6.0)
     assert track.phase == "watch"
-    track.feed(critical_shock=0.004, score=None, probabilities=None)
+    track.feed(critical_shock=0.004, loop_gain=6.0, score=None, probabilities=None)
     assert track.phase == "warning"
+
+
+def test_a_near_critical_shock_with_little_gain_is_within_the_error_of_map_and_depth():
+    track = Track()
+    track.feed(critical_shock=0.001, loop_gain=4.5)
+    assert track.phase == "calm"
+    track.feed(critical_shock=0.001, loop_gain=5.0)
+    track.feed(2 * RULES.hold_s, critical_shock=0.001, loop_gain=4.5)
+    assert track.phase == "watch", "what was worth a watch stays so for a little less"
+    track.feed(2 * RULES.hold_s, critical_shock=0.001, loop_gain=3.0)
+    assert track.phase == "calm"
 
 
 def test_a_cascades_move_with_liquidations_unheard_is_a_warning():

@@ -222,8 +222,9 @@ class Phases:
         if any(self._reaches(r, e, stays=True, lifted=False) for r in above):
             limit = self._threshold(rank) - rules.leave_margin
             shock = rules.watch_shock * rules.shock_slack
-            far = f", with the critical shock beyond {shock:.1f} normal moves" if rank == 1 else ""
-            return f"hysteresis: left below a score of {limit:.2f}{far}"
+            gain = rules.shock_gain / rules.shock_slack
+            far = f"the critical shock beyond {shock:.1f} normal moves"
+            return f"{left}, with {far} or a loop gain below {gain:.1f}"
         return f"hold: low enough for {self._passed(e)} of {duration(rules.hold_s)}"
 
     def _passed(self, e: Evidence) -> str:
@@ -241,11 +242,11 @@ class Phases:
             return True
         if rank > (WARNING if e.score is None else 1):
             return False
-        if e.critical_shock is None or e.normal_move is None:
+        if e.critical_shock is None or e.normal_move is None or e.loop_gain is None:
             return False
-        shock = (0.0, rules.watch_shock, rules.warning_shock)[rank] * e.normal_move
-        shock *= 1 / rules.shock_slack if lifted else rules.shock_slack if stays else 1.0
-        return e.critical_shock <= shock
+        slack = 1 / rules.shock_slack if lifted else rules.shock_slack if stays else 1.0
+        shock = (0.0, rules.watch_shock, rules.warning_shock)[rank] * e.normal_move * slack
+        return e.critical_shock <= shock and e.loop_gain >= rules.shock_gain / slack
 
     def _entered(self, e: Evidence, standing: int) -> int:
         """The highest rank that the evidence enters, counting what the budget withholds."""

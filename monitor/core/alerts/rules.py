@@ -32,7 +32,11 @@ class AlertRules(Struct, frozen=True):
         watch_shock, warning_shock: a critical shock, in normal moves of 15 minutes, up to which
             the phase is entered. Where there is a score it has counted the shock already, and the
             shock alone reaches no more than ``watch``.
-        shock_slack: the shock must be larger by this factor before a phase is left.
+        shock_gain: the loop gain without which a critical shock, however near, enters no phase: a
+            fifth of the fuel, or five times the depth, must still leave a loop that feeds itself,
+            because neither is known any better than that.
+        shock_slack: the shock must be larger, or the gain smaller, by this factor before a phase
+            is left.
         hold_s: how long evidence must lie below a phase before it steps down by one.
         cascade_rate: printed liquidations of 60 s over their normal that count as a cascade's.
         cascade_usd: the same in USD, so that two prints in a dead market do not.
@@ -64,6 +68,7 @@ class AlertRules(Struct, frozen=True):
     leave_margin: float = 0.1
     watch_shock: float = 2.0
     warning_shock: float = 1.0
+    shock_gain: float = 5.0
     shock_slack: float = 1.25
     hold_s: float = 600.0
     cascade_rate: float = 10.0
