@@ -577,9 +577,12 @@ class DirectionQuantities(Struct, frozen=True, kw_only=True):
         stress: what shocks would set off.
         tail_ratio: chance of reaching the critical move over that by a normal distribution.
         insurance_shortfall_usd: what funds would lose after a sale that moves a worn book by 5 %.
+            That one sale either stops there or sets off what lies beyond, so that a small change
+            of the map may change it by much.
         venue_shortfall_usd: the same by venue, at its own maintenance margin.
-        insurance_runway_ratio: by venue, its fund over that; below 1 winners would be closed as
-            well (auto-deleveraging). The fund is taken to be there for this asset alone.
+        insurance_runway_ratio: by venue, its fund over that, at most a thousand; below 1 winners
+            would be closed as well (auto-deleveraging). The fund is taken to be there for this
+            asset alone. Absent also where nothing would be lost.
         post_sweep_reversion_ratio: share of a sweep's move that has come back 15 minutes later.
         liquidity_withdrawal_ratio: -1 to 1, how far makers avoid the largest cluster.
         cluster_approach_ratio: share of taker flow towards a near cluster, less that otherwise.
@@ -729,7 +732,8 @@ class Risk(Struct, frozen=True, kw_only=True):
         coverage: share of the open interest that stands on the map.
         volatility: forecast over the horizons in seconds, a ratio, not annualised.
         funding_rate: per 8 hours, by open interest.
-        contagion: spectral radius of what assets do to each other.
+        contagion: spectral radius of what assets do to each other; None while less than half of
+            what it rests on is learnt, and `contagion_learnt` says how much is.
         missing: instruments that are not heard, and `faults` what is wrong, in words.
         model: version of the coefficients.
         quantities: what else is measured; None before the first taking.
@@ -747,6 +751,7 @@ class Risk(Struct, frozen=True, kw_only=True):
     model: str
     directions: list[DirectionRisk]
     quantities: Quantities | None = None
+    contagion_learnt: float | None = None
 
 
 class Alert(Struct, frozen=True, kw_only=True):
@@ -806,16 +811,6 @@ class Forecast(Struct, frozen=True, kw_only=True):
     abstaining: str
 
 
-class ForecastVerdict(Struct, frozen=True, kw_only=True):
-    """What became of a forecast.
-
-    Attributes:
-        outcome: whether a cascade began in its window; None where that cannot be said.
-        ungraded: why it cannot, None where it can; `why` says it in words, else empty.
-    """
-
-    id: str
-    asset: str
 Ungraded: TypeAlias = Literal[
     "price_unheard",
     "volatility_new",
@@ -830,6 +825,16 @@ Ungraded: TypeAlias = Literal[
 """Why nobody can say what became of a forecast; the first five, also of a single minute."""
 
 
+class ForecastVerdict(Struct, frozen=True, kw_only=True):
+    """What became of a forecast.
+
+    Attributes:
+        outcome: whether a cascade began in its window; None where that cannot be said.
+        ungraded: why it cannot, None where it can; `why` says it in words, else empty.
+    """
+
+    id: str
+    asset: str
     direction: Direction
     horizon_s: int
     forecast_at: int
@@ -838,13 +843,13 @@ Ungraded: TypeAlias = Literal[
     outcome: bool | None
     brier: float | None
     log_score: float | None
+    ungraded: Ungraded | None = None
+    why: str = ""
 
 
 class Undelivered(Struct, frozen=True):
     """An alert that an address was not told of: its `seq` among the alerts of the asset."""
 
-    ungraded: Ungraded | None = None
-    why: str = ""
     alert_seq: int
     url: str
     reason: str

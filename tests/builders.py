@@ -205,6 +205,7 @@ def risk(**fields: Any) -> Risk:
         "volatility": {60: 0.0006, 300: 0.0014, 900: 0.0025, 3600: 0.005},
         "funding_rate": 0.0001,
         "contagion": 0.4,
+        "contagion_learnt": 0.9,
         "missing": [],
         "faults": [],
         "model": "test",

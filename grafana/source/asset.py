@@ -165,7 +165,8 @@ def _fuel() -> list[Panel]:
         ),
         lines(
             "Liquidations observed over expected, $asset",
-            "In bands that the price has swept; 1 means that the map was right.",
+            "In bands that the price has swept; 1 means that the map was right, at least this much "
+            "where it expected less than 40 prints.",
             "none",
             (f"cascade_map_print_ratio{{{OF}}}", "{{direction}}"),
             span=8,
@@ -265,7 +266,7 @@ def _trust() -> list[Panel]:
             "Share of open interest that is heard, trust in the map, freshness of the inputs.",
             "percentunit",
             (f"cascade_coverage_ratio{{{OF}}}", "coverage"),
-            (f"cascade_confidence_ratio{{{OF}}}", "confidence"),
+            (f"cascade_confidence_ratio{{{OF}}}", "confidence in the forecast"),
             (f"cascade_quality_ratio{{{OF}}}", "quality"),
             ceiling=1.0,
             span=8,

@@ -234,7 +234,7 @@ def _trust() -> list[Panel]:
             "Share of open interest that is heard, trust in the map, and freshness of the inputs.",
             "percentunit",
             ('cascade_coverage_ratio{asset="$asset"}', "coverage"),
-            ('cascade_confidence_ratio{asset="$asset"}', "confidence"),
+            ('cascade_confidence_ratio{asset="$asset"}', "confidence in the forecast"),
             ('cascade_quality_ratio{asset="$asset"}', "quality"),
             ceiling=1.0,
             span=10,

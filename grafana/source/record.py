@@ -157,8 +157,8 @@ def _map() -> list[Panel]:
     return [
         lines(
             "Liquidations observed over expected",
-            "In bands that the price has swept; 1 means that the map was right. Venues that report "
-            "a sample only make it less.",
+            "In bands that the price has swept; 1 means that the map was right, at least this much "
+            "where it expected less than 40 prints. Venues that report a sample only make it less.",
             "none",
             ("cascade_map_print_ratio", "{{asset}} {{direction}}"),
             span=24,

@@ -294,6 +294,7 @@ class Asset:
                 for h, sigma in zip(VOLATILITY_HORIZONS_S, volatility.sigma, strict=True)
             },
             funding_rate=self.conditions.funding(at),
+            contagion_learnt=self.neighbourhood.learnt,
             contagion=max(contagion.values(), default=None),
             missing=[f"{u.venue}: {u.what}" for u in unheard],
             faults=[fault.detail for fault in self._quality.standing()],

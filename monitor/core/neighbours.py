@@ -1,11 +1,12 @@
 """What assets do to each other: a fall of one moves the others' books onto their own fuel."""
 
 from collections.abc import Mapping
-from math import sqrt
+from math import fsum, sqrt
 from typing import Final, TypeAlias
 
 from monitor.core.asset import Asset
 from monitor.core.cascade.coupling import Contagion, StressBetas, StressRow, contagion
+from monitor.core.cascade.curves import Floats
 from monitor.core.conditions import DIRECTIONS, Conditions
 from monitor.core.prospect import USUAL_W
 from monitor.core.quantities.commonality import Commonality, Neighbourhood, Together
@@ -16,6 +17,10 @@ VIOLENT: Final = 3.0
 """Standard deviations of five minutes that a violent move of a neighbour has (A9)."""
 
 
+LEARNT: Final = 0.5
+"""Nothing is said of stress betas, nor of what follows from them, before what was seen of them
+weighs as much as what is assumed."""
+
 Solved: TypeAlias = tuple[list[str], Contagion]
 """The assets that are known, in order, and what they do to each other."""
 
@@ -24,7 +29,8 @@ class Neighbours:
     """Contagion over the assets of this process, once a minute; tells each its `neighbourhood`.
 
     Attributes:
-        radius: spectral radius by direction; empty while fewer than two assets are known.
+        radius: spectral radius by direction; empty while fewer than two assets are known, or while
+            how they follow each other is not learnt.
     """
 
     def __init__(self) -> None:
@@ -69,16 +75,19 @@ class Neighbours:
             assets[name].recalled = None
 
     def _neighbourhood(self, name: str, solved: Mapping[Direction, Solved]) -> Neighbourhood:
-        betas, names = self._betas.matrix()[self._betas.assets.index(name)], self._betas.assets
+        names = self._betas.assets
+        row = names.index(name)
+        betas, learnt = self._betas.matrix()[row], self._betas.learnt()[row]
         own = {d: (c, known.index(name)) for d, (known, c) in solved.items() if name in known}
         return Neighbourhood(
             exports={d: c.exports[i] for d, (c, i) in own.items()},
             imports={d: c.imports[i] for d, (c, i) in own.items()},
             stress_betas={
                 other: float(beta)
-                for other, beta in zip(names, betas, strict=True)
-                if other != name
+                for other, beta, share in zip(names, betas, learnt, strict=True)
+                if other != name and share >= LEARNT
             },
+            learnt=_mean_of_pairs(self._betas.learnt()),
             coupling=self._together.coupling(name),
             correlation=self._together.correlation(name),
             returns=self._returns.share(),
@@ -95,7 +104,8 @@ class Neighbours:
             fuels.append(now.fuel)
             psi.append(assets[name].conditions.psi(direction))
             steps.append(max(1e-4, VIOLENT * now.volatility.sigma[1] * sqrt(300.0)))
-        if len(index) < 2:
+        share = _mean_of_pairs(self._betas.learnt()[index][:, index])
+        if share is None or share < LEARNT:
             return None
         count = len(index)
         found = contagion(
@@ -112,6 +122,12 @@ class Neighbours:
 
 def _known(solved: Mapping[Direction, Solved | None]) -> dict[Direction, Solved]:
     return {d: found for d, found in solved.items() if found is not None}
+
+
+def _mean_of_pairs(shares: Floats) -> float | None:
+    """The mean off the diagonal; None for fewer than two."""
+    n = len(shares)
+    return (fsum(shares.ravel().tolist()) - n) / (n * (n - 1)) if n > 1 else None
 
 
 def _has_burst(at: int, conditions: Conditions) -> bool | None:

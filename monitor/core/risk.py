@@ -187,6 +187,7 @@ class Outlook:
             gain_capped=chain is not None and bool(chain.folds.gain.max() >= GAIN_CAP),
             venue_fuel=now.venue_fuel,
             unheard=now.unheard,
+            lacking=forecast.missing,
         )
         alerts = self._phases.step(evidence, picture)
         standing = self._phases.standing()
@@ -231,7 +232,7 @@ class Outlook:
                 "plumbing": parts.plumbing,
             },
             printed_usd=None if evidence.liquidated_usd is None else evidence.liquidated_usd[1],
-            reasons=ranked(evidence, picture),
+            reasons=ranked(evidence, picture, phase=standing.phase),
         )
         return risk, said.confidence, alerts
 
@@ -381,9 +382,9 @@ class Outlook:
         """What the label rule makes of a past minute of this direction."""
         minute_ns = 60 * NS
         if verdict.onsets is None:
-            for card in self.cards.values():
             why = verdict.unknown or "undecided"
             since = verdict.at - minute_ns
+            for card in self.cards.values():
                 card.unseen(since, verdict.at, why, possible=verdict.possible)
             for record in (self.alarms, self.rival):
                 record.unseen(since, verdict.at, why, possible=verdict.possible)

@@ -62,7 +62,7 @@ _DIRECTION: Final = {
         ("post_sweep_reversion_ratio", "Share of a sweep's move that came back in 15 minutes."),
         ("engine_backlog_usd", "Swept and not yet printed, fading over a minute."),
         ("engine_throughput_usd_per_second", "Rate of fast bursts of forced closes."),
-        ("contagion_export_ratio", "What moves of the asset do to the other assets."),
+        ("contagion_export_ratio", "What a move of the asset does to another, on average."),
     )
 }
 _MARGIN = gauge(

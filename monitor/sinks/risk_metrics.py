@@ -266,7 +266,10 @@ def _heatmap_rows(view: "View") -> Iterator[Row]:
     for asset, state in view.engine.assets.items():
         maps = [s.map for s in state.instruments if s.map is not None]
         for index, direction in enumerate(DIRECTIONS):
-            expected = sum(m.expected_usd[index] for m in maps)
-            if expected > 0.0:
-                observed = sum(m.observed_usd[index] for m in maps)
-                yield _MAP_PRINT, (asset, direction), observed / expected
+            ratio = print_ratio(
+                sum(m.expected_usd[index] for m in maps),
+                sum(m.observed_usd[index] for m in maps),
+                max((m.print_usd for m in maps), default=0.0),
+            )
+            if ratio is not None:
+                yield _MAP_PRINT, (asset, direction), ratio

@@ -147,6 +147,20 @@ def test_the_contagion_matrix_is_the_local_gain_times_the_stress_beta():
     assert result.exports == pytest.approx([0.6, 0.2])
 
 
+@pytest.mark.parametrize("assets", [2, 3, 10])
+def test_assets_that_move_as_one_are_not_counted_once_for_each_other(assets):
+    result = pull(np.ones((assets, assets)))
+    assert result.radius == pytest.approx(1.0, abs=1e-4), "half of it by the others' closes"
+    assert result.imports == pytest.approx([0.5] * assets)
+    assert result.exports == pytest.approx([0.5] * assets)
+
+
+def test_an_asset_that_nothing_follows_adds_nothing_to_the_radius():
+    alone = pull([[1.0, 0.0], [0.0, 1.0]])
+    assert alone.radius == pytest.approx(0.5), "its own loop"
+    assert alone.exports == [0.0, 0.0]
+
+
 def test_without_fuel_nothing_is_contagious_and_an_empty_book_stays_finite():
     assert pull([[1.0, 1.0], [1.0, 1.0]], fuel_share=0.0).radius == 0.0
     empty = contagion(
@@ -234,8 +248,19 @@ def minutes(count, *, beta, every=50):
 
 
 def test_stress_betas_learn_from_violent_minutes_only():
-    assert minutes(49, beta=0.4).matrix()[0, 1] == 1.0
-    assert minutes(3000, beta=0.4).matrix()[0, 1] == pytest.approx(0.4, abs=0.05)
+    calm, wild = minutes(49, beta=0.4), minutes(3000, beta=0.4)
+    assert calm.matrix()[0, 1] == 1.0
+    assert wild.matrix()[0, 1] == pytest.approx(0.4, abs=0.05)
+    assert calm.learnt()[0, 1] == 0.0, "all of it is assumed"
+    assert wild.learnt()[0, 1] > 0.9
+    assert (wild.learnt().diagonal() == 1.0).all()
+
+
+def test_three_barely_violent_minutes_weigh_as_much_as_what_is_assumed():
+    betas = StressBetas(["a", "b"])
+    betas.recall("a", StressRow(at=NS, count=99, variance=1.0, follows={"b": (0.0, 27.0)}))
+    assert betas.learnt()[0, 1] == 0.5
+    assert betas.matrix()[0, 1] == 0.5, "half way from 1 to the 0 that was seen"
 
 
 def test_assets_that_move_against_each_other_in_stress_do_not_rescue_each_other():

@@ -100,7 +100,12 @@ def test_a_runway_is_the_fund_over_what_it_loses_where_both_are_known():
         START,
     )
     assert runways(held, {"a": 20.0, "b": 1.0, "d": 3.0}) == {"a": 0.5, "b": 0.0}
-    assert runways(held, {"c": 0.0}) == {"c": RUNWAY_MOST}
+    assert runways(held, {"c": 1e-3}) == {"c": RUNWAY_MOST}
+
+
+def test_where_nothing_is_lost_there_is_no_runway_however_large_or_small_the_fund():
+    held = by_venue(states(a_BTC=worth(pool(USDT=10.0), {}, START)), START)
+    assert runways(held, {"a": 0.0, "b": 0.0}) == {}
 
 
 def test_what_a_venue_says_of_its_fund_is_in_the_risk_with_its_runway():
@@ -124,8 +129,8 @@ def test_what_a_venue_says_of_its_fund_is_in_the_risk_with_its_runway():
         taken = one.quantities
         assert set(taken.venue_shortfall_usd) == {"binance", "bybit"}
         lost = taken.venue_shortfall_usd["binance"]
-        expected = RUNWAY_MOST if lost == 0.0 else min(2e6 / lost, RUNWAY_MOST)
-        assert taken.insurance_runway_ratio == {"binance": pytest.approx(expected)}
+        expected = {"binance": pytest.approx(min(2e6 / lost, RUNWAY_MOST))} if lost > 0.0 else {}
+        assert taken.insurance_runway_ratio == expected
         total = sum(taken.venue_shortfall_usd.values())
         # The whole is taken at the lowest of the margins, so it errs upwards.
         assert 0.98 * taken.insurance_shortfall_usd <= total <= taken.insurance_shortfall_usd

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from monitor.core.alerts.reasons import (
+    LACKS,
     Evidence,
     Picture,
     Unheard,
@@ -17,6 +18,7 @@ from monitor.core.alerts.reasons import (
     price,
     ranked,
 )
+from monitor.core.forecast.features import INPUTS
 
 FRAGILE = Evidence(
     at=0, asset="BTC", direction="down", score=0.75, probabilities={900: 0.12},
@@ -51,7 +53,9 @@ def test_a_gain_beyond_measure_is_told_as_a_bound():
 
 def test_a_fall_that_needs_no_shock_is_said_to_be_what_the_map_says():
     here = structs.replace(FRAGILE, critical_shock=0.0, critical_usd=0.0)
-    (said,) = [r.text for r in ranked(here, PICTURE) if r.code == "critical_shock"]
+    (said,) = [
+        r.text for r in ranked(here, PICTURE) if r.code in ("critical_shock", "amplification")
+    ]
     assert said == (
         "by the map any fall from here runs on by itself; the chance allows for its error"
     )
@@ -59,16 +63,72 @@ def test_a_fall_that_needs_no_shock_is_said_to_be_what_the_map_says():
 
 @pytest.mark.parametrize(
     ("radius", "text"),
-    [(0.4, "the other assets echo a fall 0.40 times"),
-     (1.25, "the other assets echo a fall 1.2 times, so that it would not fade")],
-)  # fmt: skip
-def test_contagion_is_told_on_a_scale(radius, text):
-    assert text in [r.text for r in ranked(structs.replace(FRAGILE, contagion=radius))]
+    [
+        (0.4, "0.40 times as large, by how they moved in violent minutes"),
+        (1.25, "1.2 times as large, by how they moved in violent minutes: they would not fade"),
+    ],
+)
+def test_contagion_is_told_on_a_scale_with_what_it_rests_on(radius, text):
+    found = ranked(structs.replace(FRAGILE, contagion=radius))
+    assert f"falls of the assets cause further ones {text}" in [r.text for r in found]
 
 
 def test_assets_that_do_nothing_to_each_other_are_no_reason():
     found = ranked(structs.replace(FRAGILE, contagion=0.01))
     assert "contagion" not in {r.code for r in found}
+
+
+@pytest.mark.parametrize(
+    ("critical", "factor", "text"),
+    [
+        (0.05, 1.3, "would go 1.3 times as far"),
+        (None, 1.3, "would go 1.3 times as far"),
+        (0.012, 2.7, "is past the critical one and would run 2.7 times as far"),
+        (0.012, None, "is past the critical one and would run farther than can be seen"),
+    ],
+)
+def test_an_ordinary_move_past_the_critical_one_is_said_to_be_that(critical, factor, text):
+    e = structs.replace(FRAGILE, critical_shock=critical, amplification=factor)
+    (said,) = [r.text for r in ranked(e) if r.code == "amplification"]
+    assert said == f"a fall of 1.8 %, twice what is normal in 15 min, {text}"
+
+
+def test_a_move_that_hardly_grows_is_no_reason():
+    still = structs.replace(FRAGILE, critical_shock=0.05, amplification=1.01)
+    assert "amplification" not in {r.code for r in ranked(still)}
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "said"),
+    [(9.04, "9.0"), (20.0, "20.0"), (20.1, "more than 20"), (113.0, "more than 20")],
+)
+def test_a_move_is_measured_by_the_volatility_before_it_and_not_beyond_its_meaning(sigmas, said):
+    e = structs.replace(FRAGILE, moves=(0.011, 0.02), moves_sigma=(sigmas, 1.0))
+    (text,) = [r.text for r in ranked(e) if r.code == "move"]
+    assert text.removeprefix("a fall of 1.1 % in 60 s, ") == (
+        f"{said} standard deviations by the volatility before it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "which"), [("critical", "a"), ("cascading", "another"), ("exhausted", "another")]
+)
+def test_during_a_cascade_the_chance_is_that_of_another(phase, which):
+    texts = [r.text for r in ranked(FRAGILE, phase=phase)]
+    assert f"12 % chance of {which} cascade within 15 minutes" in texts
+
+
+def test_every_input_that_the_score_lacks_is_named_once_as_unknown():
+    lacking = structs.replace(PICTURE, lacking=INPUTS)
+    (told,) = [r.text for r in ranked(FRAGILE, lacking) if r.code == "unknown"]
+    assert sorted(told.removeprefix("unknown: ").split(", ")) == sorted(set(LACKS.values()))
+    unheard = structs.replace(FRAGILE, liquidated_usd=None)
+    (told,) = [
+        r.text
+        for r in ranked(unheard, structs.replace(PICTURE, lacking=("prints", "contagion")))
+        if r.code == "unknown"
+    ]
+    assert told == "unknown: liquidations, contagion"
 
 
 def test_upwards_the_same_is_said_of_shorts_and_asks():
@@ -105,7 +165,7 @@ def test_a_running_cascade_is_led_by_what_has_happened():
     texts = [r.text for r in ranked(running)]
     assert texts[0] == "open interest down 3.1 % in 5 min"
     assert texts[1] == "$21 M of longs liquidated in 60 s, 525 times normal"
-    assert "a fall of 1.1 % in 60 s, 9.0 standard deviations" in texts
+    assert any(text.startswith("a fall of 1.1 % in 60 s, 9.0 standard") for text in texts)
 
 
 @pytest.mark.parametrize(

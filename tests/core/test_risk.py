@@ -1,7 +1,7 @@
 """From curves to the published risk of one direction: monotone, mirrored, finite, honest."""
 
 import re
-from math import exp, isfinite
+from math import exp, isfinite, sqrt
 
 import msgspec
 import numpy as np
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.rules import AlertRules
-from monitor.core.cascade.curves import DISTANCES
+from monitor.core.cascade.curves import DISTANCES, STEP
+from monitor.core.cascade.loop import as_distance
 from monitor.core.conditions import Conditions
 from monitor.core.depth.supply import Curve
 from monitor.core.forecast.label import Verdict
@@ -25,8 +26,8 @@ from tests.plain_model import PLAIN
 START = 1_790_000_040 * NS
 
 
-def conditions(*, sign=1.0, minutes=10, liquidated=0.0):
-    """An asset whose price wanders by some basis points a second."""
+def conditions(*, sign=1.0, minutes=10, liquidated=0.0, fall=0.0):
+    """An asset whose price wanders by some basis points a second, and falls in the last minute."""
     state = InstrumentState(instrument())
     made = Conditions([state], ThrottleCorrection())
     made.history([Candle(START + (i - 300) * 300 * NS, 99.8, 100.2, 100.0) for i in range(300)])
@@ -34,6 +35,7 @@ def conditions(*, sign=1.0, minutes=10, liquidated=0.0):
     for second in range(60 * minutes):
         at = START + second * NS
         log_price += sign * 1e-4 * (1 if (second * 7919) % 13 < 6 else -1)
+        log_price -= fall / 60.0 if second >= 60 * (minutes - 1) else 0.0
         state.mark, state.mark_at = 100.0 * exp(log_price), at
         made.advance(at)
         if liquidated and second % 10 == 0:
@@ -98,6 +100,12 @@ def market():
     return conditions()
 
 
+@pytest.fixture(scope="module")
+def fallen_market():
+    """The price has lost 4 % in the last minute, many standard deviations."""
+    return conditions(fall=0.04)
+
+
 def probabilities(risk):
     return [p.ratio for p in risk.probabilities]
 
@@ -116,6 +124,39 @@ def test_more_fuel_or_less_depth_never_lowers_the_probability(market, scale):
         assert worse.mechanism.loop_gain >= usual.mechanism.loop_gain
         if usual.mechanism.critical_usd is not None:
             assert worse.mechanism.critical_usd <= usual.mechanism.critical_usd
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    forced=st.builds(fuel, st.floats(1e6, 4e8), at=st.floats(0.003, 0.03)),
+    resting=st.builds(depth, st.floats(2e6, 60e6)),
+    level_sd=st.floats(0.05, 0.8),
+)
+def test_a_move_past_the_critical_one_is_amplified_to_where_that_one_lands(
+    fallen_market, forced, resting, level_sd
+):
+    made, at = fallen_market
+    now = situation(at, made, fuel=forced, depth=resting, level_sd=level_sd)
+    chain = foreseen({"down": now}, made).chains["down"]
+    move = 2.0 * now.volatility.sigma[2] * sqrt(900.0)
+    if chain.critical is None or as_distance(chain.critical[0], "down") > move:
+        return
+    landing = chain.critical[2]
+    if landing is None:
+        assert chain.amplification is None
+    elif chain.amplification is not None:
+        assert chain.amplification * move >= as_distance(landing, "down") - STEP
+
+
+def test_in_a_storm_the_ordinary_move_is_not_amplified_less_than_the_critical_one_says(
+    fallen_market,
+):
+    made, at = fallen_market
+    now = situation(at, made, fuel=fuel(6e6), depth=depth(30e6))
+    risk = formed(outlook(), "down", now, made)
+    assert risk.mechanism.critical_shock < 2.0 * now.volatility.sigma[2] * sqrt(900.0)
+    (said,) = [r.text for r in risk.reasons if r.code == "amplification"]
+    assert "is past the critical one" in said
 
 
 def test_a_direction_is_solved_the_same_alone_and_beside_the_other(market):
@@ -252,6 +293,25 @@ def test_forecasts_are_registered_before_and_graded_after(market):
         one.judged(Verdict(end, "down", (1, 2) if n == 3 else ()))
         graded += one.mature(end)
     assert [(v.horizon_s, v.outcome) for v in graded] == [(300, True), (900, True), (3600, True)]
+
+
+def test_a_minute_that_cannot_be_told_is_no_verdict_and_no_false_alarm(market):
+    made, at = market
+    one = outlook()
+    formed(one, "down", situation(at, made), made)
+    one.register(at)
+    one.alarms.step(at, is_alarm=True)
+    graded = []
+    for n in range(1, 90):
+        end = at + n * 60 * NS
+        one.alarms.step(end, is_alarm=n < 5)
+        one.minute(end)
+        doubt = ("liquidations_new", True) if n == 3 else (None, False)
+        one.judged(Verdict(end, "down", None if n == 3 else (), *doubt))
+        graded += one.mature(end)
+    assert [(v.outcome, v.ungraded) for v in graded] == [(None, "liquidations_new")] * 3
+    score = one.alarms.score()
+    assert (score.undecided_total, score.alarms_total, score.false_alarms_total) == (1, 0, 0)
 
 
 def test_an_outlook_comes_back_from_its_state(market):

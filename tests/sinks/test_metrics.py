@@ -82,7 +82,7 @@ class StubCodec(Codec):
 
 
 SERIES_MAX = 3_600
-"""1,500 for feeds, books and the daemon itself (ops.md), for each of ten assets 150 for its risk
+"""1,500 for feeds, books and the daemon itself, for each of ten assets 150 for its risk
 and 60 for the quantities beside it."""
 
 TIERS = (Tier(0.0, None, 0.004, 0.0, 125.0),)
@@ -227,7 +227,7 @@ def full():
         for outlook in asset.outlooks.values():
             graded(outlook, market.at)
         for state in asset.instruments:
-            state.map.expected_usd, state.map.observed_usd = [2.0, 2.0], [1.0, 1.0]
+            state.map.expected_usd, state.map.observed_usd = [2e6, 2e6], [1e6, 1e6]
     sources = market.full_sources()
     sources.sinks["redis"].last_success_at = AT / NS
     return sources

@@ -130,7 +130,7 @@ class Phases:
             alerts.append(self._turn(after, e, picture))
         elif self._muted and self._phase != "calm" and not self._is_silent():
             # Raised while observing and still standing: now it has to be heard.
-            alerts.append(self._alert("raised", self._phase, e, ranked(e, picture)))
+            alerts.append(self._alert("raised", self._phase, e, ranked(e, picture, phase=after)))
             self._muted = False
         if realised:
             self._cascade.seen_at = e.at
@@ -221,6 +221,9 @@ class Phases:
             return ""
         if any(self._reaches(r, e, stays=True, lifted=False) for r in above):
             limit = self._threshold(rank) - rules.leave_margin
+            left = f"hysteresis: left below a score of {limit:.2f}"
+            if rank > 1:
+                return left
             shock = rules.watch_shock * rules.shock_slack
             gain = rules.shock_gain / rules.shock_slack
             far = f"the critical shock beyond {shock:.1f} normal moves"
@@ -315,7 +318,7 @@ class Phases:
         falls = before in RISK and after in RISK and RISK.index(after) < RISK.index(before)
         if falls and not self._cascaded:
             self._budget.charge(RISK.index(before), e.at)
-        reasons = ranked(e, picture)
+        reasons = ranked(e, picture, phase=after)
         if falls:
             limit = self._threshold(RISK.index(before)) - self._rules.leave_margin
             text = f"score below {limit:.2f} for {duration(self._rules.hold_s)}"

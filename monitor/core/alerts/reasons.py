@@ -10,10 +10,37 @@ from math import isfinite
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from monitor.events import Direction, Reason
+from monitor.core.cascade.curves import STEP
+from monitor.events import Direction, Phase, Reason
 
 BASE_PROBABILITY = 1e-3
 """Of an ordinary quarter of an hour; where the weight of a probability begins (model.md A12)."""
+
+
+MOVED = 2.0
+"""Standard deviations of the move that amplification is told of."""
+
+SIGMAS_MOST = 20.0
+"""A volatility says no more than that a move is beyond it: larger multiples are told as this."""
+
+LACKS = {
+    "structural": "the cascade map",
+    "gain": "the cascade map",
+    "fuel": "the cascade map",
+    "passage": "volatility",
+    "sigma_fast": "volatility",
+    "sigma_slow": "volatility",
+    "depth": "usual depth",
+    "refill": "refill of the book",
+    "funding": "usual funding",
+    "interest": "usual open interest",
+    "endogeneity": "self-excitation of liquidations",
+    "prints": "usual liquidations",
+    "contagion": "contagion",
+    "plumbing": "lags and gaps of prices",
+}
+"""The inputs of a forecast (`monitor.core.forecast.features.INPUTS`) as they are named when they
+are unknown."""
 
 
 class Burst(Struct, frozen=True):
@@ -38,7 +65,9 @@ class Evidence(Struct, frozen=True, kw_only=True):
             within the curve, or, where `stale` says so, it is not known.
         critical_usd: smallest sale (purchase, upwards) that does.
         normal_move: one standard deviation of the price over 15 minutes, a ratio.
-        loop_gain, amplification: the largest along the path (model.md A8).
+        loop_gain: the largest along the path (model.md A8).
+        amplification: of a move of `MOVED` standard deviations over 15 minutes; None where it runs
+            beyond what is seen.
         reach: the distance within which `fuel_usd` and `depth_usd` are counted, a ratio.
         depth_ratio: usable depth over its 7-day normal.
         depth_recovered: usable depth over that of the time before the shock.
@@ -53,7 +82,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
         abstaining: why no forecast is stood by, or None.
         stale: why the inputs do not show the present, or None.
         missing: venues whose inputs are not heard.
-        contagion: how often a shock is echoed by the other assets (spectral radius, A9).
+        contagion: how large a round of moves is that the assets cause each other, to the one before
+            (spectral radius, A9); None also while it is not learnt.
         opposite: the other side's cascade, whose retracement this move may be, or None.
     """
 
@@ -124,12 +154,14 @@ class Picture(Struct, frozen=True):
         gain_capped: the loop gain is at least what is told: some of it is beyond measure.
         venue_fuel: share of the fuel by venue.
         unheard: inputs that are missing.
+        lacking: what the score has to do without, of `LACKS`.
     """
 
     gain_stretch: tuple[float, float] | None = None
     gain_capped: bool = False
     venue_fuel: tuple[tuple[str, float], ...] = ()
     unheard: tuple[Unheard, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 # ----------------------------------------------------------------------------- numbers in words
@@ -190,15 +222,18 @@ WORDS: dict[Direction, Words] = {
 # ------------------------------------------------------------------------------------- reasons
 
 
-def ranked(evidence: Evidence, picture: Picture | None = None) -> list[Reason]:
+def ranked(
+    evidence: Evidence, picture: Picture | None = None, *, phase: Phase = "calm"
+) -> list[Reason]:
     """Reasons by contribution, largest first; what is unknown comes last, with weight 0.
 
-    The weights are the components of model.md A12, or saturate as they do.
+    What is likely to come is another cascade where the phase is that of one. The weights are the
+    components of model.md A12, or saturate as they do.
     """
     picture = Picture() if picture is None else picture
     found = [
         *_structure(evidence, picture),
-        *_forecast(evidence),
+        *_forecast(evidence, another=phase in ("cascading", "exhausted")),
         *_realised(evidence),
         *_unknown(evidence, picture),
     ]
@@ -236,24 +271,47 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
         text = f"a {words.move} of {percent(e.critical_shock)}"
         if e.critical_usd is not None:
             text += f" or a {words.order} of {money(e.critical_usd)}"
-        # Closer than the grid can tell.
-        here = e.critical_shock < 0.0005
-        if here:
+        if _is_here(e):
             text = f"by the map any {words.move} from here runs on by itself"
             text += "; the chance allows for its error"
         else:
             text += " sets it off"
         scale = e.normal_move or 0.01
         found.append(Reason("critical_shock", text, _share(scale, e.critical_shock)))
-    if e.amplification is not None and e.amplification > 1.05:
-        text = f"a {words.move} would be made {e.amplification:.1f} times as large"
-        found.append(Reason("amplification", text, 1 - 1 / e.amplification))
+    found += _amplified(e)
     if e.contagion is not None and e.contagion >= 0.05:
         digits = 2 if e.contagion < 0.995 else 1
-        text = f"the other assets echo a {words.move} {e.contagion:.{digits}f} times"
-        text += ", so that it would not fade" if e.contagion >= 1 else ""
+        text = f"{words.move}s of the assets cause further ones {e.contagion:.{digits}f} times as"
+        text += " large, by how they moved in violent minutes"
+        text += ": they would not fade" if e.contagion >= 1 else ""
         found.append(Reason("contagion", text, _share(e.contagion, 1.0)))
     return found
+
+
+def _is_here(e: Evidence) -> bool:
+    """Whether the critical shock is closer than the grid can tell."""
+    return e.critical_shock is not None and e.critical_shock < STEP
+
+
+def _amplified(e: Evidence) -> list[Reason]:
+    """What becomes of an ordinary move, which may be one that needs no further push."""
+    if e.normal_move is None or e.loop_gain is None or _is_here(e):
+        return []
+    move = MOVED * e.normal_move
+    runs = e.critical_shock is not None and e.critical_shock <= move
+    if not runs and e.amplification is not None and e.amplification <= 1.05:
+        return []
+    text = f"a {WORDS[e.direction].move} of {percent(move)}, twice what is normal in 15 min,"
+    text += " is past the critical one and" if runs else ""
+    if e.amplification is None:
+        text += " would run farther than can be seen"
+    else:
+        text += f" would {'run' if runs else 'go'} {e.amplification:.1f} times as far"
+    weight = 1.0 if e.amplification is None else 1 - 1 / max(e.amplification, 1.0)
+    if runs and e.critical_shock is not None:
+        # It adds nothing to the critical shock but how far that is.
+        weight = min(weight, _share(e.normal_move, e.critical_shock))
+    return [Reason("amplification", text, weight)]
 
 
 def _against_normal(ratio: float | None) -> str:
@@ -266,14 +324,13 @@ def _against_normal(ratio: float | None) -> str:
     return f"{percent(1 - ratio)} {'below' if ratio < 1 else 'above'} its 7-day normal"
 
 
-def _forecast(e: Evidence) -> list[Reason]:
+def _forecast(e: Evidence, *, another: bool) -> list[Reason]:
     p = e.probability(900)
     if p is None:
         return []
     weight = e.score if e.score is not None else min(1.0, p / (p + 30 * BASE_PROBABILITY))
-    return [
-        Reason("probability", f"{percent(p)} chance of a cascade within 15 minutes", max(weight, 0))
-    ]
+    text = f"{percent(p)} chance of {'another' if another else 'a'} cascade within 15 minutes"
+    return [Reason("probability", text, max(weight, 0))]
 
 
 def _realised(e: Evidence) -> list[Reason]:
@@ -295,7 +352,9 @@ def _realised(e: Evidence) -> list[Reason]:
         if e.moves[at] > 0:
             text = f"a {words.move} of {percent(e.moves[at])} in {(60, 300)[at]} s"
             if sigmas[at] >= 1:
-                text += f", {sigmas[at]:.1f} standard deviations"
+                beyond = sigmas[at] > SIGMAS_MOST
+                multiple = f"more than {SIGMAS_MOST:.0f}" if beyond else f"{sigmas[at]:.1f}"
+                text += f", {multiple} standard deviations by the volatility before it"
             text += _back(e)
             found.append(Reason("move", text, _share(max(0.0, sigmas[at]), 4.0)))
     if e.open_interest_change is not None and e.open_interest_change <= -0.0025:
@@ -332,6 +391,9 @@ def _unknown(e: Evidence, picture: Picture) -> list[Reason]:
         "the forecast": e.score is None,
     }
     names = [name for name, is_unknown in unknown.items() if is_unknown]
+    # Of what is not known at all nobody asks what is usual.
+    lacking = [LACKS[name] for name in picture.lacking]
+    names += [name for name in dict.fromkeys(lacking) if name.removeprefix("usual ") not in names]
     if names:
         found.append(Reason("unknown", f"unknown: {', '.join(names)}", 0.0))
     if e.stale is not None:

@@ -137,10 +137,11 @@ class Contagion(Struct, frozen=True):
     """How assets pull each other down; rows and columns in the order given.
 
     Attributes:
-        matrix: ``J[a][b]``, how far forced closes in a move a per move of b (a = b: its own loop).
+        matrix: ``J[a][b]``, how far forced closes in a move a per move of b (a = b: its own loop),
+            where b is one of the others, who move a together.
         radius: spectral radius; from 1 on the assets are unstable together.
-        imports: what each asset takes over from all others, the row sums without the diagonal.
-        exports: what each asset does to all others, the column sums without the diagonal.
+        imports: what a move of all others does to each asset, the row sums without the diagonal.
+        exports: what a move of each asset does to another on average, the column sums without it.
     """
 
     matrix: list[list[float]]
@@ -161,6 +162,12 @@ def contagion(
     moves: Sequence[float] | None = None,
 ) -> Contagion:
     """The contagion matrix by finite differences of ``D^-1(psi L(beta c x))`` (model.md A9).
+
+    A stress beta is what a does when b moves, whatever else moves then: each of them tells the
+    whole of a common move. What the others do to a is therefore the mean of what each would do and
+    not the sum, which for assets that move as one would grow with their number: with one common
+    factor, ``c[a, b]`` a ratio of loadings, the mean is exact. So off the diagonal a difference is
+    divided by the number of others.
 
     Args:
         depths: displayed depth of each asset, in one direction.
@@ -189,7 +196,9 @@ def contagion(
         forced = psi[a] * np.interp(passed[a] * moved, DISTANCES, fuels[a])
         pushed = np.nan_to_num(inverse(depths[a], forced / survival[a]), nan=_GRID_END)
         matrix[a] = np.minimum((pushed[:-1] - pushed[-1]) / step, GAIN_CAP)
-    own = matrix.diagonal()
+    own = matrix.diagonal().copy()
+    matrix /= max(n - 1, 1)
+    np.fill_diagonal(matrix, own)
     return Contagion(
         matrix=matrix.tolist(),
         radius=spectral_radius(matrix),
@@ -318,7 +327,8 @@ class StressBetas:
 
     One-minute log returns, a minute counts for b if abs(z_b) > 3, exponentially weighted, floored
     at 0 (model.md A9). Each violent minute weighs z squared, so that calm and wild months are
-    comparable; `PRIOR_MINUTES` of them stand behind the prior: assets that move as one.
+    comparable; `PRIOR_MINUTES` of them stand behind the prior: assets that move as one. `learnt`
+    says how much of a beta is more than that assumption.
     """
 
     THRESHOLD: Final = 3.0
@@ -368,6 +378,12 @@ class StressBetas:
         betas = np.maximum((prior * self.PRIOR + self._moment) / (prior + self._weight), 0.0)
         np.fill_diagonal(betas, 1.0)
         return betas
+
+    def learnt(self) -> Floats:
+        """Share of each beta's weight that was seen and not assumed, 0 to 1, its diagonal 1."""
+        shares = self._weight / (self.PRIOR_MINUTES * self.THRESHOLD**2 + self._weight)
+        np.fill_diagonal(shares, 1.0)
+        return shares
 
     def row(self, asset: str) -> "StressRow":
         """What is known of how one of the assets follows the others; a restart needs every row."""

@@ -156,6 +156,19 @@ class Window(Struct):
         self.largest = max(self.largest, usd)
 
 
+def print_ratio(expected_usd: float, observed_usd: float, print_usd: float) -> float | None:
+    """Forced closes printed over those that a map expected; None while there is too little of both.
+
+    With less expected than what weighs as much as the prior (`Weights`), in typical prints of
+    `print_usd`, a few prints would make it anything. That much is the least it is divided by: what
+    was printed where less was expected gives a lower bound.
+    """
+    least = Weights.STRENGTH * Weights.DISPERSION * print_usd
+    if not max(expected_usd, observed_usd) >= least > 0.0:
+        return None
+    return observed_usd / max(expected_usd, least)
+
+
 # ------------------------------------------------------------------------------ node weights
 
 
@@ -182,6 +195,7 @@ class Weights:
         self._exposure = np.zeros((2, rows))
         self._parent = parent
         self._changes = 0
+        self._seen: list[float | None] = [None, None]
         self._moments: dict[int, tuple[int, tuple[Floats, Floats]]] = {}
 
     def mean(self, side: int) -> Floats:
@@ -214,7 +228,9 @@ class Weights:
 
     def information(self, side: int) -> float:
         """Share of what is believed that was learnt, 0 to 1, by exposure of the nodes seen."""
-        seen = float(self._exposure[side].sum())
+        seen = self._seen[side]
+        if seen is None:
+            seen = self._seen[side] = float(self._exposure[side].sum())
         return seen / (seen + self.STRENGTH * 3)
 
     def learn(
@@ -236,6 +252,7 @@ class Weights:
             self._exposure[side] *= self.FORGET
         self._prints[side] += expected * (prints / total * scale)
         self._exposure[side] += exposure * scale
+        self._seen[side] = None
         self._changes += 1
         if self._parent is not None:
             self._parent.learn(side, exposure, prints, by=by, weight=weight)
@@ -251,6 +268,7 @@ class Weights:
         if prints.shape != self._prints.shape or exposure.shape != prints.shape:
             raise ValueError(f"weights of shape {prints.shape}, expected {self._prints.shape}")
         self._prints, self._exposure = prints, exposure
+        self._seen = [None, None]
         self._changes += 1
 
 

@@ -22,7 +22,9 @@ class Neighbourhood(Struct, frozen=True):
 
     Attributes:
         exports, imports: by direction; what its moves do to the others, and theirs to it (A9).
-        stress_betas: its move per move of another, in minutes in which the other is violent.
+        stress_betas: its move per move of another, in minutes in which the other is violent; of
+            those others only of which enough such minutes were seen.
+        learnt: share of all betas between assets that was seen and not assumed; None for one asset.
         coupling: how much more often than by chance it is liquidated together with any other.
         correlation: the same with each other asset.
         returns: share of the first principal component in the one-minute returns of all assets.
@@ -31,12 +33,13 @@ class Neighbourhood(Struct, frozen=True):
     exports: Mapping[Direction, float]
     imports: Mapping[Direction, float]
     stress_betas: Mapping[str, float]
+    learnt: float | None
     coupling: float | None
     correlation: Mapping[str, float]
     returns: float | None
 
 
-ALONE: Final = Neighbourhood({}, {}, {}, None, {}, None)
+ALONE: Final = Neighbourhood({}, {}, {}, None, None, {}, None)
 """Nothing is known of any neighbour."""
 
 

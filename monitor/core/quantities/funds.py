@@ -6,15 +6,15 @@ A venue's fund is one pool or several; contracts share a pool. Money is USD (mod
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from monitor.core.cascade.insurance import VenueFund
+from monitor.core.cascade.insurance import VenueFund, runway
 from monitor.core.instrument import FUND_FRESH_NS, Fund, InstrumentState
 from monitor.events import InsuranceFund
 
 DOLLARS: Final = frozenset({"USD", "USDT", "USDC", "FDUSD"})
 """Currencies that count as a dollar each."""
 
-RUNWAY_MOST: Final = 1e6
-"""A runway is told up to this, and as this where no shortfall is expected."""
+RUNWAY_MOST: Final = 1e3
+"""A runway is told up to this: beyond it what is expected to be lost is next to nothing."""
 
 
 def pool_of(event: InsuranceFund, states: Iterable[InstrumentState]) -> str:
@@ -73,9 +73,9 @@ def by_venue(states: Iterable[InstrumentState], at: int) -> dict[str, VenueFund]
 
 
 def runways(funds: Mapping[str, VenueFund], shortfalls: Mapping[str, float]) -> dict[str, float]:
-    """Fund over expected shortfall by venue, where both are known; below 1 winners are closed."""
-    return {
-        venue: min(max(funds[venue].usd, 0.0) / lost, RUNWAY_MOST) if lost > 0.0 else RUNWAY_MOST
-        for venue, lost in shortfalls.items()
-        if venue in funds
-    }
+    """Fund over expected shortfall by venue; below 1 winners are closed.
+
+    Absent while either is unknown, and where nothing is expected to be lost.
+    """
+    found = (runway(venue, funds.get(venue), lost) for venue, lost in shortfalls.items())
+    return {one.name: min(one.ratio, RUNWAY_MOST) for one in found if one.ratio is not None}

@@ -24,12 +24,13 @@ export function trust(risk) {
   if (!risk) return [fact("Inputs", UNKNOWN)];
   const day = risk.volatility?.["3600"];
   return [
-    fact("Confidence", percent(risk.confidence), "how far the forecast can be trusted"),
+    fact("Confidence in the forecast", percent(risk.confidence), "how far the forecast can be trusted; the map has a confidence of its own, which is in it"),
     fact("Inputs heard", percent(risk.quality)),
     fact("Open interest on the map", percent(risk.coverage)),
     fact("Volatility, 1 h", percent(day), "one standard deviation"),
     fact("Funding, 8 h", risk.funding_rate == null ? UNKNOWN : `${(risk.funding_rate * 100).toFixed(4)} %`),
-    fact("Contagion", plain(risk.contagion), "times the other assets echo a shock; from 1 on it would not fade"),
+    fact("Contagion", risk.contagion == null && risk.contagion_learnt != null ? `not learnt (${percent(risk.contagion_learnt)})` : plain(risk.contagion),
+      "how large a round of moves is that the assets cause each other, to the one before; from 1 on they would not fade. Learnt from violent minutes"),
   ];
 }
 
@@ -79,6 +80,7 @@ export function card(d, mark, old) {
   if (d.held) notes.push(`${BY_RULE.test(d.held) ? "Stands" : "Held"}: ${d.held}`);
   if (d.using === "baseline") notes.push("The baseline without the map is published: it has been the better one.");
   if (d.silent) notes.push("Observing: alerts are recorded and not sent.");
+  const within = ["cascading", "exhausted"].includes(d.phase) && !old ? "another cascade within" : "cascade within";
   const rows = d.probabilities.map((p) => el("tr", {},
     el("th", { scope: "row" }, HORIZON[p.horizon_s] ?? `${p.horizon_s} s`),
     el("td", {}, level(p.ratio)),
@@ -90,13 +92,13 @@ export function card(d, mark, old) {
     ...notes.map((text) => el("p", { class: "note" }, text)),
     el("p", { class: "say" }, near, " ", far),
     el("table", {},
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "cascade within"), el("th", { scope: "col" }, ""),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, within), el("th", { scope: "col" }, ""),
         el("th", { scope: "col", class: "n" }, "chance"), el("th", { scope: "col", class: "n" }, "without map"))),
       el("tbody", {}, ...rows)),
     el("dl", { class: "facts" },
       fact("Score, 0 to 1", d.score == null ? UNKNOWN : d.score.toFixed(2)),
       fact("Critical shock", m ? (m.critical_shock == null ? `none to ${percent(m.reach)}` : percent(m.critical_shock)) : UNKNOWN),
-      fact("Amplification", m ? (m.amplification == null ? "beyond what is seen" : times(m.amplification)) : UNKNOWN, "of a move of two standard deviations in 15 minutes"),
+      fact("Amplification", m ? (m.amplification == null ? "beyond what is seen" : times(m.amplification)) : UNKNOWN, "of a move of two standard deviations in 15 minutes; of one past the critical shock, how far it runs"),
       fact("Loop gain", !m ? UNKNOWN : m.loop_gain >= 100 ? "100 or more" : plain(m.loop_gain), "forced dollars set off by each forced dollar; above 1 it runs"),
       fact(`Fuel within ${percent(d.normal_move)}`, usd(d.fuel_usd)),
       fact(`Book within ${percent(d.normal_move)}`, usd(d.depth_usd))),
@@ -143,12 +145,12 @@ export function tileTold(button, risk, old) {
 export function stressed({ stress: s, at_us: at }) {
   const side = s.side === "long" ? "longs" : "shorts";
   const lower = s.beyond ? "at least " : "";
-  const landing = s.landing_ratio == null
-    ? `Beyond what can be seen${seen}.`
   const beyond = s.venues.filter((v) => v.beyond).map((v) => v.name);
   const seen = s.seen_ratio == null
     ? `: past ${move(s.path.at(-1)?.move_ratio ?? null)}`
     : ` on ${beyond.join(", ")}; the others land at ${price(s.seen_price)} (${move(s.seen_ratio)})`;
+  const landing = s.landing_ratio == null
+    ? `Beyond what can be seen${seen}.`
     : `Lands at ${price(s.landing_price)} (${move(s.landing_ratio)}), ${times(s.amplification)} the shock.`;
   const say = el("p", { class: "say" }, el("b", {}, landing),
     ` ${lower}${usd(s.liquidated_usd)} of ${side} closed; insurance funds lose ${s.shortfall_usd == null ? UNKNOWN : lower + usd(s.shortfall_usd)}.`);
@@ -165,9 +167,9 @@ export function stressed({ stress: s, at_us: at }) {
   const missing = s.missing.length
     ? [el("p", { class: "note" }, `Not counted, unknown: ${s.missing.map((m) => `${m.name} (${m.unknown.join(", ")})`).join("; ")}`)]
     : [];
+  const capped = s.psi_capped ? [el("p", { class: "note" }, "Psi is estimated at its cap: read this as an upper bound")] : [];
   const shown = s.path.length > 9 ? [...s.path.slice(0, 5), null, ...s.path.slice(-3)] : s.path;
   const path = el("p", { class: "quiet small" }, `Path in ${s.path.length} rounds: ` +
-  const capped = s.psi_capped ? [el("p", { class: "note" }, "Psi is estimated at its cap: read this as an upper bound")] : [];
     shown.map((step) => (step ? move(step.move_ratio) : "…")).join(" → "));
   return [say, ...capped, ...missing, path, table];
 }
@@ -201,14 +203,14 @@ export function skills(rows, reasons) {
   ];
 }
 
-export function alarmsTold(own, rival) {
-  if (!own) return "";
 function ungraded(s, reasons) {
   const lines = Object.entries(s.ungraded).filter(([, count]) => count)
     .map(([why, count]) => `${count}: ${reasons[why]}`);
   return lines.length ? `Not graded:\n${lines.join("\n")}` : "";
 }
 
+export function alarmsTold(own, rival) {
+  if (!own) return "";
   const tell = (a) => `${a.alarms_total} alarms, ${a.false_alarms_total} false` +
     ` (${a.false_alarms_per_day == null ? "rate unknown" : `${a.false_alarms_per_day.toFixed(2)} a day`});` +
     ` caught ${a.recall == null ? UNKNOWN : percent(a.recall)} of ${a.onsets_total} onsets,` +
