@@ -32,7 +32,7 @@ from monitor.core.forecast.label import Labeller, LabellerState
 from monitor.core.forecast.past import VOLATILITY_HORIZONS_S
 from monitor.core.forecast.prints import PSI_MOST
 from monitor.core.heatmap.calibration import ThrottleCorrection, Weights
-from monitor.core.heatmap.map import Map
+from monitor.core.heatmap.map import Map, estimates
 from monitor.core.heatmap.pooling import Estimate, fuel, fuel_within, pooled
 from monitor.core.heatmap.priors import PUBLISHED, Belief
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
@@ -214,20 +214,19 @@ class Asset:
         Where the mark is unheard the positions stand where they stood, and the price is taken to
         be that of the largest instrument that is heard. Nothing is known when none is.
         """
-        found = {}
+        known, maps = [], []
         for state in self.instruments:
-            if at < state.ready_at:
-                continue
-            estimate = state.map.estimate(at) if state.map is not None else None
-            if estimate is not None:
-                found[state.spec.name] = (state, estimate)
-        fresh = [e for s, e in found.values() if at - s.mark_at <= MARK_FRESH_NS]
+            if at >= state.ready_at and state.map is not None and state.map.cohorts is not None:
+                known.append(state)
+                maps.append(state.map)
+        found = list(zip(known, estimates(maps, at), strict=True))
+        fresh = [e for s, e in found if at - s.mark_at <= MARK_FRESH_NS]
         if not fresh:
             return {}
         mark = max(fresh, key=lambda e: e.open_interest_usd).mark
         return {
-            name: e if at - s.mark_at <= MARK_FRESH_NS else replace(e, mark=mark)
-            for name, (s, e) in found.items()
+            s.spec.name: e if at - s.mark_at <= MARK_FRESH_NS else replace(e, mark=mark)
+            for s, e in found
         }
 
     # ---------------------------------------------------------------------------------- risk
@@ -294,8 +293,8 @@ class Asset:
                 for h, sigma in zip(VOLATILITY_HORIZONS_S, volatility.sigma, strict=True)
             },
             funding_rate=self.conditions.funding(at),
-            contagion_learnt=self.neighbourhood.learnt,
             contagion=max(contagion.values(), default=None),
+            contagion_learnt=self.neighbourhood.learnt,
             missing=[f"{u.venue}: {u.what}" for u in unheard],
             faults=[fault.detail for fault in self._quality.standing()],
             model=MODEL.version,

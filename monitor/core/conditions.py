@@ -91,6 +91,8 @@ class Conditions:
         self._net_flow = 0.0
         self._taken: dict[str, tuple[float, float]] = {}
         self.forecast: Forecast | None = None
+        # By direction, and when: it is asked for several times a second.
+        self._liquidated: dict[Direction, tuple[int, tuple[float, float, float]]] = {}
 
     # -------------------------------------------------------------------------------- inputs
 
@@ -112,6 +114,7 @@ class Conditions:
         side.prints.add(at, state.spec.venue, event.usd, event.completeness)
         side.hawkes.heard(at)
         side.throughput.add(at, event.usd)
+        self._liquidated.clear()
 
     def advance(self, at: int) -> Minute | None:
         """Time passed; a minute that ended, once a minute."""
@@ -213,21 +216,21 @@ class Conditions:
             side.depths.append(self.depth_usd(direction))
         low, high = self._low, self._high
         close = self._prices[-1]
+        # Otherwise it is of no whole day.
+        known = self.forecast is not None and self.forecast.method == "har"
         self._low = self._high = close or 0.0
         return Minute(
             at=at // (60 * NS) * 60 * NS,
-        # Otherwise it is of no whole day.
-        known = self.forecast is not None and self.forecast.method == "har"
             low=low or None,
             high=high or None,
             close=close,
             interest=interest,
             liquidated_long=liquidated[0],
             liquidated_short=liquidated[1],
+            usual=self.forecast.day * sqrt(60.0) if known and self.forecast is not None else None,
         )
 
     # ------------------------------------------------------------------------------- outputs
-            usual=self.forecast.day * sqrt(60.0) if known and self.forecast is not None else None,
 
     def price(self) -> float | None:
         """The asset's price now."""
@@ -253,8 +256,11 @@ class Conditions:
         prints = self._by_direction[direction].prints
         if not prints.heard:
             return None
-        found = [prints.within(at, seconds) or 0.0 for seconds in (10, 60, 300)]
-        return found[0], found[1], found[2]
+        kept = self._liquidated.get(direction)
+        if kept is None or kept[0] != at:
+            found = [prints.within(at, seconds) or 0.0 for seconds in (10, 60, 300)]
+            kept = self._liquidated[direction] = at, (found[0], found[1], found[2])
+        return kept[1]
 
     def normal_liquidated_usd(self, direction: Direction) -> float | None:
         """Forced closes of a usual minute."""

@@ -34,6 +34,9 @@ SCALE_WEIGHTS: Final[Floats] = np.array([1.0, 4.0, 1.0]) / 6.0
 USUAL_W: Final = 0.5
 """Survival at which one number has to stand for all: the median of the nodes (A7)."""
 
+LARGEST_MOVE: Final = 0.25
+"""Log distance up to which amplification is asked for: beyond it too little of the grid is left."""
+
 _NODES: Final = len(NODES) * len(SCALE_NODES)
 _TAU: Final[Floats] = np.array(HORIZONS_S, dtype=np.float64)
 
@@ -47,7 +50,8 @@ class Chain(Struct, frozen=True):
         reached: chance per horizon that the critical point is reached.
         gain, supercritical_share: as in `Folds`, the mean of the nodes.
         fuel_ratio: fuel over depth within two standard deviations; None without depth.
-        amplification: of a move of as many; None where it runs beyond what is seen.
+        amplification: of a move of as many, at the node whose critical point is told, so that a
+            move past that point runs as far as it says; None where it runs beyond what is seen.
         psi: flow that hits the book for each forced dollar.
     """
 
@@ -94,27 +98,32 @@ def prospect(
     scale = np.array([exp(z * level_sd) for z in SCALE_NODES])
     window = gain_window(volatility.sigma[1] * sqrt(300.0))
     pushed = {d: psi(conditions, d) for d in curves}
-    folds, weights = [], []
+    folds, weights, survivals = [], [], []
     for d, (depth, fuel) in curves.items():
         moves = conditions.moves_sigma(d)
         survival, shares = conditions.survival(d).nodes(max(0.0, moves[0]) if moves else 0.0)
         found = solve(depth, fuel, survival=survival, scale=scale, psi=pushed[d], window=window)
         folds.append(found)
         weights.append(shares[:, None] * SCALE_WEIGHTS)
+        survivals.append(survival)
     passage, reached = _chances(folds, weights, volatility, conditions.flow_sigma())
     reach = 2.0 * volatility.sigma[2] * sqrt(900.0)
     chains = {}
     for i, (d, (depth, fuel)) in enumerate(curves.items()):
         forced, resting = value_at(fuel, reach), USUAL_W * value_at(depth, reach)
+        middle = _middle(folds[i], weights[i])
+        node = divmod(middle, len(scale))
         chains[d] = Chain(
             folds=folds[i],
             weights=weights[i],
-            critical=_critical(folds[i], weights[i], d),
+            critical=_critical(folds[i], middle, d),
             reached=reached[i],
             gain=_mean(folds[i].gain, weights[i]),
             supercritical_share=_mean(folds[i].supercritical_share, weights[i]),
             fuel_ratio=forced / resting if resting > 0.0 else None,
-            amplification=_amplification(depth, fuel, reach, pushed[d]),
+            amplification=_amplification(
+                depth, float(scale[node[1]]) * fuel, reach, float(survivals[i][node[0]]), pushed[d]
+            ),
             psi=pushed[d],
         )
     return Prospect(passage, chains)
@@ -129,8 +138,10 @@ def _chances(
     points = np.array([(found.requote_distance, found.critical_usd) for found in folds])
     points = points.reshape(-1, 2, _NODES)
     points[np.isnan(points)] = inf
+    moves = np.empty(1 + points[:, 0].size)
+    moves[0], moves[1:] = wanted, points[:, 0].ravel()
     by_price = first_passage(
-        np.append(wanted, points[:, 0]),
+        moves,
         np.array(volatility.sigma[1:])[:, None],
         _TAU[:, None],
         vol_of_vol=np.array(volatility.vol_of_vol[1:])[:, None],
@@ -152,18 +163,23 @@ def _per_horizon(values: Floats) -> PerHorizon:
     return p[0], p[1], p[2]
 
 
-def _critical(
-    folds: Folds, weights: Floats, direction: Direction
-) -> tuple[float, float, float | None] | None:
-    """Of the node that half of the weight lies below, in ratios of the mark."""
-    rows: list[list[float]] = folds.critical_distance.tolist()
-    distances = [inf if isnan(x) else x for row in rows for x in row]
-    order = sorted(range(len(distances)), key=distances.__getitem__)
+def _middle(folds: Folds, weights: Floats) -> int:
+    """The node that half of the weight lies below, by critical distance and then by loop gain."""
+    distances: list[float] = folds.critical_distance.ravel().tolist()
+    gains: list[float] = folds.gain.ravel().tolist()
+    keys = [(inf if isnan(x) else x, -gain) for x, gain in zip(distances, gains, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     shares: list[float] = weights.ravel().tolist()
     below = list(accumulate(shares[n] for n in order))
-    middle = order[min(bisect_left(below, 0.5 * below[-1]), len(order) - 1)]
-    distance = distances[middle]
-    if distance == inf:
+    return order[min(bisect_left(below, 0.5 * below[-1]), len(order) - 1)]
+
+
+def _critical(
+    folds: Folds, middle: int, direction: Direction
+) -> tuple[float, float, float | None] | None:
+    """Of one node, in ratios of the mark; None without a critical point."""
+    distance = float(folds.critical_distance.flat[middle])
+    if isnan(distance):
         return None
     landing = float(folds.landing.flat[middle])
     return (
@@ -173,11 +189,13 @@ def _critical(
     )
 
 
-def _amplification(depth: Floats, fuel: Floats, move: float, pushed: float) -> float | None:
-    start = min(move, 0.25)
+def _amplification(
+    depth: Floats, fuel: Floats, move: float, survival: float, pushed: float
+) -> float | None:
+    start = min(move, LARGEST_MOVE)
     if start <= 0.0:
         return None
-    stop = stop_of_requote(depth, fuel, start, survival=USUAL_W, psi=pushed)
+    stop = stop_of_requote(depth, fuel, start, survival=survival, psi=pushed)
     return None if isnan(stop) else stop / start
 
 

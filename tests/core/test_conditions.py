@@ -8,7 +8,7 @@ import pytest
 from monitor.core.conditions import Conditions
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
-from monitor.events import NS, Funding, Liquidation
+from monitor.events import NS, Candle, Funding, Liquidation
 from tests.builders import instrument
 
 START = 1_790_000_040 * NS
@@ -40,6 +40,23 @@ def test_a_minute_has_its_own_low_high_and_close():
     assert [m.at % (60 * NS) for m in ended] == [0] * len(ended)
     assert len(ended) == 3
     assert (ended[1].low, ended[1].high) == (100.0, 159.0)
+
+
+def test_a_minute_knows_what_is_usual_from_half_a_day_of_candles_and_not_from_less():
+    def told(hours):
+        instruments = states("binance")
+        made = Conditions(instruments, ThrottleCorrection())
+        past = [
+            Candle(START // (300 * NS) * 300 * NS - n * 300 * NS, 100.0, 100.2, 100.0)
+            for n in range(hours * 12, 0, -1)
+        ]
+        made.history(past)
+        return run(made, instruments, 130, lambda s, _: 100.0 + 0.001 * (s % 2))[-1].usual
+
+    # Parkinson: the range over 2 sqrt(ln 2) is the deviation of five minutes.
+    five = log(100.2 / 100.0) / (2 * log(2) ** 0.5)
+    assert told(20) == pytest.approx(five / 5**0.5, rel=0.01)
+    assert told(6) is None
 
 
 def test_another_venues_price_begins_a_new_series_and_makes_no_move():
@@ -75,6 +92,16 @@ def test_a_print_of_one_side_makes_the_silence_of_the_other_known():
     assert made.liquidated_usd(at, "up") == (0.0, 0.0, 0.0)
     (minute,) = run(made, made_of, 60, lambda *_: 100.0, start=71)
     assert (minute.liquidated_long, minute.liquidated_short) == (9e5, 0.0)
+
+
+def test_what_was_told_of_a_moment_is_not_kept_beyond_the_next_print_or_moment():
+    (state,) = made_of = states("binance")
+    made, at = Conditions(made_of, ThrottleCorrection()), START
+    event = Liquidation(state.spec.name, at, "long", 1.0, 9e5, 100.0, "fill", None, "all", "x")
+    for times in (1, 2):
+        made.printed(at, state, event)
+        assert made.liquidated_usd(at, "down") == (times * 9e5,) * 3
+    assert made.liquidated_usd(at + 30 * NS, "down") == (0.0, 18e5, 18e5)
 
 
 def test_interest_is_unknown_while_one_instrument_is_unheard():

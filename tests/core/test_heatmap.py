@@ -1,4 +1,4 @@
-"""The map conserves, keeps both sides equal, and makes none of the known mistakes (peers.md 6)."""
+"""The map conserves, keeps both sides equal, and makes none of the known mistakes."""
 
 import zlib
 from math import exp, log
@@ -16,9 +16,10 @@ from monitor.core.heatmap.calibration import (
     Weights,
     Window,
     interval,
+    print_ratio,
 )
 from monitor.core.heatmap.grid import BINS, STEP, Cohorts, bin_of, mirrored, price_of
-from monitor.core.heatmap.map import Map, Parameters
+from monitor.core.heatmap.map import Map, Parameters, estimates
 from monitor.core.heatmap.margin import MarginTable, distances
 from monitor.core.heatmap.pooling import (
     BUCKET,
@@ -161,7 +162,7 @@ def test_mass_is_conserved_over_hours_of_random_input():
     taker=st.sampled_from(["buy", "sell"]),
 )
 def test_each_increase_makes_as_much_long_as_short(price, quantity, taker):
-    """peers.md 6: open interest to one side, or split by the taker."""
+    """A known mistake: open interest to one side, or split by the taker."""
     m = started(price=price)
     opened(m, price, quantity, taker=taker)
     long, short = m.ledgers()
@@ -206,7 +207,7 @@ def test_the_published_cohorts_do_not_move_with_the_price_either():
 
 
 def test_shares_of_the_leverage_nodes_sum_to_one():
-    """peers.md 6: weights not summing to 1. What comes in is what stands."""
+    """A known mistake: weights not summing to 1. What comes in is what stands."""
     assert [sum(mix) for mix in DEFAULT_PRIOR.mix] == pytest.approx([1.0, 1.0])
     m = started()
     opened(m, 100_000.0, 50.0)
@@ -214,7 +215,7 @@ def test_shares_of_the_leverage_nodes_sum_to_one():
 
 
 def test_a_fall_of_open_interest_removes_voluntary_closes():
-    """peers.md 6: no removal on -dOI leaves ghosts."""
+    """A known mistake: no removal on -dOI leaves ghosts."""
     m = started()
     m.open_interest(at(60), 900.0)
     assert standing(m) == pytest.approx([900.0, 900.0], rel=1e-9)
@@ -282,6 +283,34 @@ def test_what_is_kept_between_two_estimates_is_what_a_new_map_would_say(acts):
         assert (said.variance == again.variance).all()
 
 
+def test_maps_read_together_say_what_each_says_alone():
+    inverse = started(spec=instrument("okx", "inverse"), price=100_400.0, interest=7e6)
+    linear = [started(price=price) for price in (100_000.0, 99_910.0)]
+    for m in (inverse, *linear):
+        m.mark(at(30), m.mark_price * 0.99)
+        m.mark(at(40), m.mark_price * 1.015)
+    maps = [linear[0], inverse, linear[1]]
+    for m, e in zip(maps, estimates(maps, at(3_600)), strict=True):
+        alone = m.estimate(at(3_600))
+        for name in ("usd", "variance", "systematic"):
+            assert (getattr(e, name) == getattr(alone, name)).all(), name
+        assert (e.name, e.first, e.mark) == (alone.name, alone.first, m.mark_price)
+        assert e.usd.min() == 0.0 < e.usd.max()
+
+
+def test_nobody_of_a_side_stands_beyond_the_mark():
+    # An estimate takes no notice of what lies there.
+    random = np.random.default_rng(5)
+    m, price = started(), 100_000.0
+    for n in range(1, 400):
+        price *= exp(random.normal(0.0, 0.004))
+        m.mark(at(20 * n), price)
+        m.traded(at(20 * n), price * exp(random.normal(0.0, 0.01)), 5.0, "buy")
+        m.open_interest(at(20 * n), 1_000.0 + 40.0 * random.random())
+        here = bin_of(price)
+        assert max(cells(m, 0)) <= here <= min(cells(m, 1))
+
+
 def test_buckets_are_the_sums_of_their_bins_on_and_off_the_grid():
     cohorts = started().cohorts[0]
     middle = cohorts.origin + BINS // 2
@@ -305,7 +334,7 @@ def test_fuel_at_one_distance_is_that_of_the_curve(direction):
 
 
 def test_burnt_fuel_is_not_kept():
-    """peers.md 6: what the mark has passed is gone, and does not come back with the price."""
+    """A known mistake: what the mark has passed is gone, and does not come back with the price."""
     m = started()
     m.mark(at(1), 96_000.0)
     m.mark(at(2), 100_000.0)
@@ -338,7 +367,7 @@ def test_only_the_mark_consumes_not_trades():
 
 
 def test_consumption_never_adds_and_never_touches_what_was_not_reached():
-    """peers.md 6: consumption that adds mass; bucket width depending on the price."""
+    """A known mistake: consumption that adds mass; bucket width depending on the price."""
     m = started()
     before = cells(m)
     m.mark(at(1), 97_000.0)
@@ -349,7 +378,7 @@ def test_consumption_never_adds_and_never_touches_what_was_not_reached():
 
 
 def test_the_standing_split_is_the_declared_one_not_a_seed_split():
-    """peers.md 6: under decay a seed split stands as another one. Ours declares what stands."""
+    """A known mistake: under decay a seed split stands as another. Ours declares what stands."""
     m = started(parameters=Parameters(turnover_per_h=0.05))
     rows = m.cohorts[0].by_row()[:-1] / 1_000.0
     assert rows == pytest.approx(np.array(DEFAULT_PRIOR.mix[0]), abs=1e-9)
@@ -361,7 +390,7 @@ def test_the_standing_split_is_the_declared_one_not_a_seed_split():
 
 
 def test_throttled_prints_are_a_lower_bound_and_are_corrected():
-    """peers.md 6: one print a second taken for the full tape."""
+    """A known mistake: one print a second taken for the full tape."""
     full, throttled = started(), started()
     for m, completeness in ((full, "all"), (throttled, "sampled_1s")):
         m.mark(at(1), 97_000.0)
@@ -392,7 +421,7 @@ def test_a_window_keeps_the_largest_print_of_each_second():
 
 
 def test_a_bybit_buy_is_a_long_and_calibrates_longs():
-    """peers.md 6: the side is the position's (the codec's duty; here it must not be turned)."""
+    """A known mistake: the side is the position's (the codec's duty; here it is not turned)."""
     m = started()
     m.mark(at(1), 97_000.0)
     m.liquidation(at(2), "long", 2e7, "all")
@@ -403,7 +432,7 @@ def test_a_bybit_buy_is_a_long_and_calibrates_longs():
 
 
 def test_a_venue_that_prints_nothing_teaches_nothing():
-    """peers.md 6: missing data is not zero. Hyperliquid sends no liquidations."""
+    """A known mistake: missing data is not zero. Hyperliquid sends no liquidations."""
     m = started(spec=instrument("hyperliquid"))
     start = m.weights.mean(0).copy()
     m.mark(at(1), 90_000.0)
@@ -434,6 +463,25 @@ def test_a_large_fall_of_open_interest_is_not_netted():
     assert e.usd.sum(axis=1).max() <= e.open_interest_usd * 1.05
 
 
+def test_a_sweep_teaches_with_its_prints_at_the_end_of_the_minute_on_all_venues_at_once():
+    pool = Weights(DEFAULT_PRIOR)
+    swept, quiet = started(pool=pool), started(pool=pool)
+    for m in (swept, quiet):
+        m.liquidation(at(1), "long", 1_000.0, "all")
+    start = pool.mean(0).copy()
+    swept.mark(at(10), 97_000.0)
+    swept.open_interest(at(20), 970.0)
+    assert swept.ledgers()[0].standing <= 970.0, "it is settled at once"
+    swept.liquidation(at(30), "long", swept.expected_usd[0] + 2e7, "all")
+    for m in (swept, quiet):
+        m.advance(at(59))
+    assert (pool.mean(0) == start).all(), "before the prints it would have been lowered"
+    for m in (swept, quiet):
+        m.advance(at(60))
+    assert pool.mean(0).max() > start.max()
+    assert pool.changes == 1
+
+
 def test_unknown_is_not_an_empty_map():
     m = Map(instrument())
     assert m.snapshot(START) is None
@@ -444,7 +492,7 @@ def test_unknown_is_not_an_empty_map():
 
 
 def test_the_tier_of_the_distances_is_that_of_a_typical_position():
-    """peers.md 6: the tier of total open interest would put every level too near."""
+    """A known mistake: the tier of total open interest would put every level too near."""
     tiers = (Tier(0.0, 5e5, 0.005, 0.0, 100.0), Tier(5e5, None, 0.1, 47_500.0, 5.0))
     spec = msgspec.structs.replace(instrument(), tiers=tiers)
     m = started(spec=spec, interest=10_000.0)
@@ -538,6 +586,15 @@ def test_weights_follow_what_prints_and_unswept_nodes_keep_the_prior():
     assert weights.mean(0)[3] == 0.55
     assert weights.mean(1)[9] == 0.55
     assert weights.variance(0)[9] < weights.variance(0)[3]
+
+
+def test_what_is_printed_is_set_against_no_less_than_weighs_as_much_as_the_prior():
+    least = Weights.STRENGTH * Weights.DISPERSION * 20_000.0
+    assert print_ratio(2.0 * least, 3.0 * least, 20_000.0) == 1.5
+    assert print_ratio(5_000.0, 0.99 * least, 20_000.0) is None, "a few prints say nothing"
+    assert print_ratio(0.0, 0.0, 0.0) is None
+    assert print_ratio(5_000.0, 2.0 * least, 20_000.0) == 2.0, "at least: the map expected far less"
+    assert print_ratio(2.0 * least, 0.0, 20_000.0) == 0.0
 
 
 def test_a_pool_of_an_asset_teaches_the_quiet_venue():

@@ -362,10 +362,7 @@ def test_what_is_not_known_is_absent_and_never_zero():
     assert heatmap.confidence < whole.confidence
     # The mistake fills in a zero: a map of one venue that looks as sure as one of both.
     estimate = heard.estimate(START)
-    nothing = np.zeros_like(estimate.usd)
-    zero = msgspec.structs.replace(
-        estimate, name="okx:BTC", usd=nothing, variance=nothing, systematic=nothing
-    )
+    zero = msgspec.structs.replace(estimate, name="okx:BTC", rows=np.zeros_like(estimate.rows))
     mistaken = published(pooled("BTC", [estimate, zero]))
     assert mistaken.missing == []
     assert mistaken.confidence == pytest.approx(whole.confidence)

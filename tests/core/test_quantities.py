@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from monitor.backtest.tape import instrument_of
+from monitor.core.cascade.coupling import StressRow
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP
 from monitor.core.cascade.impact import stop_of_requote
 from monitor.core.engine import Engine
@@ -70,7 +71,7 @@ def estimate(mark=100.0, long=1.0, short=2.0):
     usd = np.ones((2, BUCKETS)) * np.array([[long], [short]])
     first = (round(log(mark) / STEP) // 5 - BUCKETS // 2) * 5
     return Estimate(
-        "x:y", START, first, usd, usd, usd, mark, 1e6, 1.0, 1.0, 1.0, 0.4, ("x",)
+        "x:y", START, first, np.tile(usd, (3, 1)), mark, 1e6, 1.0, 1.0, 1.0, 0.4, ("x",)
     )  # fmt: skip
 
 
@@ -556,15 +557,29 @@ def test_replaced_margin_tiers_and_deleveraging_are_counted():
     assert asset.maintenance_margin_ratio[one.spec.venue] == tighter[0].rate
 
 
-def test_an_asset_is_told_what_it_does_to_the_others():
-    engine = told(0, assets=(ASSETS[0].name, ASSETS[1].name))
-    for n in range(130):
-        at = START + n * NS
-        speak(engine, at, 50_000.0 * (1.0 + 1e-4 * (n % 2)))
-        risk = risk_of(engine, at)
-    for one in risk.directions:
-        assert one.quantities.contagion_export_ratio >= 0.0
-        assert one.quantities.contagion_import_ratio >= 0.0
+def test_what_assets_do_to_each_other_is_told_once_it_is_learnt_and_not_assumed():
+    names = (ASSETS[0].name, ASSETS[1].name)
+    engine = told(0, assets=names)
+
+    def live(seconds):
+        for n in seconds:
+            at = START + n * NS
+            speak(engine, at, 50_000.0 * (1.0 + 1e-4 * (n % 2)))
+            risk = risk_of(engine, at)
+        return risk, [one.quantities for one in risk.directions]
+
+    risk, told_of = live(range(130))
+    assert (risk.contagion, risk.contagion_learnt) == (None, 0.0)
+    assert {q.contagion_export_ratio for q in told_of} == {None}
+    assert risk.quantities.stress_beta_ratio == {}
+    for name in names:
+        seen = dict.fromkeys(names, (270.0, 270.0))
+        engine.assets[name].recalled = StressRow(at=START, count=900, variance=1e-8, follows=seen)
+    risk, told_of = live(range(130, 200))
+    assert risk.contagion > 0.0
+    assert risk.contagion_learnt == pytest.approx(10 / 11, abs=0.01)
+    assert all(q.contagion_export_ratio >= 0.0 for q in told_of)
+    assert all(q.contagion_import_ratio >= 0.0 for q in told_of)
     assert len(risk.quantities.stress_beta_ratio) == 1
 
 
@@ -578,7 +593,7 @@ def test_whatever_is_heard_no_quantity_is_anything_but_a_number_or_unknown(data)
         price *= data.draw(st.sampled_from([0.7, 0.99, 1.0, 1.0001, 1.3]))
         speak(engine, at, price, forced=data.draw(st.booleans()), silent=data.draw(kinds))
         for asset in engine.assets.values():
-            asset.quantifier._done = [-1] * 4
+            asset.quantifier._done = [-1] * 5
         for message in engine.process(at, Tick(at)):
             if message.kind == "risk":
                 for one in (message.data, *message.data.directions):

@@ -46,7 +46,8 @@ _CENT: Final = 0.01
 _TIE: Final = 1.0 + 1e-12
 _ROUNDING: Final = 1e-11
 _SOON: Final = 64
-_AHEAD: Final[Bins] = np.arange(1, POINTS)[:, None]
+_ORDER: Final[Bins] = np.arange(POINTS)
+_AHEAD: Final[Bins] = _ORDER[1:, None]
 
 
 class Folds(Struct, frozen=True):
@@ -204,21 +205,25 @@ def solve(
     pushed = marked(checked(fuel, "fuel"), beta)
     load = loads(survival, scale, psi)
     flat = _bins(run)
-    start, surplus, landing, stop, beyond = _folds(depth, pushed, load, flat)
+    points, beyond = _folds(depth, pushed, load, flat)
     shape = (len(survival), len(scale))
-    sold = np.maximum(surplus.reshape(shape) * survival[:, None], 0.0)
-    freed = np.interp(stop, DISTANCES, pushed) - np.interp(start, DISTANCES, pushed)
+    start, stop, surplus, landing = points.reshape(4, *shape)
+    sold = surplus * survival[:, None]
+    np.maximum(sold, 0.0, out=sold)
+    ends = np.interp(points[:2], DISTANCES, pushed)
+    freed = (ends[1] - ends[0]).reshape(shape)
+    freed *= scale
     steps = min(_bins(window), POINTS - 1)
     unit = loop_gain(depth, pushed, steps)
     widest = int(unit.argmax())
     near = np.sort(unit[: round(NEAR / STEP)])
     calm = near.searchsorted(1.0 / load, side="right")
     return Folds(
-        critical_distance=start.reshape(shape),
+        critical_distance=start,
         critical_usd=sold,
-        landing=landing.reshape(shape),
-        jump=(stop - start).reshape(shape),
-        liquidated_usd=freed.reshape(shape) * scale,
+        landing=landing,
+        jump=stop - start,
+        liquidated_usd=freed,
         beyond=beyond.reshape(shape),
         requote_distance=_requote(depth, pushed, load, flat).reshape(shape),
         gain=np.minimum(unit[widest] * load, GAIN_CAP).reshape(shape),
@@ -274,37 +279,25 @@ def load_of(survival: float, scale: float, psi: float) -> float:
     return load
 
 
-def _folds(
-    depth: Floats, fuel: Floats, load: Floats, run: int
-) -> tuple[Floats, Floats, Floats, Floats, Flags]:
-    """Start, surplus there, landing, landing or end of grid, and whether it runs off the grid.
+def _folds(depth: Floats, fuel: Floats, load: Floats, run: int) -> tuple[Floats, Flags]:
+    """Start, landing or end of grid, surplus at the start, and landing; and what runs off the grid.
 
-    The running maximum of S is flat from i over `run` points, and not from anywhere before, exactly
-    if i is the first point that no point of the next `run` exceeds: a greater S before i would be
-    such a point itself. That is ``r >= max_j (D[i+j] - D[i]) / (L[i+j] - L[i])``, where the nodes
-    only enter by r.
+    Shapes (4, nodes) and (nodes,); nan where a node has none.
     """
     points = np.full((4, load.size), np.nan)
-    start, held, landing, stop = points
+    start, stop, held, landing = points
     beyond = np.zeros(load.size, dtype=np.bool_)
-    # What the largest load reaches the end of the run from; elsewhere nothing holds. A gap in the
-    # book with less than a cent of forced closes in it is no cascade.
-    holds = (_TIE * _TIE * load.max()) * (fuel[run:] - fuel[:-run]) >= depth[run:] - depth[:-run]
-    holds &= fuel[run:] > fuel[:-run] + _CENT
-    begin = holds.nonzero()[0]
-    found = _firsts(depth, fuel, load, begin[:_SOON], run)
-    if begin.size > _SOON and found.max() == _SOON:
-        found = _firsts(depth, fuel, load, begin, run)
-    at = (found < begin.size).nonzero()[0]
+    found = _firsts(depth, fuel, load, run)
+    at = (found < POINTS).nonzero()[0]
     if at.size == 0:
-        return start, held, landing, stop, beyond
-    first = begin[found[at]]
-    surplus = load[at, None] * fuel
+        return points, beyond
+    first, own = found[at], load[at]
+    surplus = own[:, None] * fuel
     np.subtract(depth, surplus, out=surplus)
-    rows = np.arange(at.size)
+    rows = _ORDER[: at.size]
     top = surplus[rows, first]
     # Rounding lets points before the landing differ from the top.
-    slack = _ROUNDING * (depth[-1] + load[at] * fuel[-1])
+    slack = _ROUNDING * (depth[-1] + own * fuel[-1])
     end = (surplus > (top + slack)[:, None]).argmax(axis=1)
     low, high = surplus[rows, end - 1], surplus[rows, end]
     start[at], held[at] = STEP * first, top
@@ -316,22 +309,54 @@ def _folds(
             continue
         below = min(before, held_usd)
         landing[node] = stop[node] = STEP * (bins - 1 + (held_usd - below) / (after - below))
-    return start, held, landing, stop, beyond
+    return points, beyond
 
 
-def _firsts(depth: Floats, fuel: Floats, load: Floats, begin: Bins, run: int) -> Bins:
-    """For each load, which of `begin` is the first to hold; their number if none does."""
+def _firsts(depth: Floats, fuel: Floats, load: Floats, run: int) -> Bins:
+    """For each load the first point from which it runs by itself; `POINTS` if none does.
+
+    The running maximum of S is flat from i over `run` points, and not from anywhere before, exactly
+    if i is the first point that no point of the next `run` exceeds: a greater S before i would be
+    such a point itself. That is ``r >= max_j (D[i+j] - D[i]) / (L[i+j] - L[i])``, where the nodes
+    only enter by r.
+    """
+    last = POINTS - run
+    soon = min(_SOON, last)
+    # The first is where the least so far falls to the load. Ties are risk, whichever way their last
+    # bit falls.
+    wanted = -_TIE * load
+    found = (-_least(depth, fuel, _ORDER[:soon], run)).searchsorted(wanted)
+    late = found == soon
+    if soon < last and late.any():
+        # What the largest load left reaches the end of the run from; elsewhere nothing holds.
+        ends, starts = slice(soon + run, POINTS), slice(soon, last)
+        holds = _TIE * _TIE * load[late].max() * (fuel[ends] - fuel[starts])
+        begin = (holds >= depth[ends] - depth[starts]).nonzero()[0] + soon
+        if begin.size:
+            place = (-_least(depth, fuel, begin, run)).searchsorted(wanted[late])
+            found[late] = np.append(begin, POINTS)[place]
+        else:
+            found[late] = POINTS
+    found[found == last] = POINTS
+    return found
+
+
+def _least(depth: Floats, fuel: Floats, begin: Bins, run: int) -> Floats:
+    """The least load that runs from any of the points `begin` up to each, of their shape."""
     ahead = begin + _AHEAD[:run]
     risen = depth.take(ahead)
     risen -= depth.take(begin)
     freed = fuel.take(ahead)
-    freed -= fuel.take(begin)
+    before = fuel.take(begin)
+    # A gap in the book with less than a cent of forced closes in it is no cascade.
+    nothing = freed[-1] <= before + _CENT
+    freed -= before
     # Where nothing is freed yet the book must not rise either.
     risen /= np.maximum(freed, _NOTHING, out=freed)
-    # The first is where the least so far falls to the load. Ties are risk, whichever way their last
-    # bit falls.
-    least = np.minimum.accumulate(risen.max(axis=0))
-    return (-least).searchsorted(-_TIE * load)
+    least = risen.max(axis=0)
+    least[nothing] = np.inf
+    found: Floats = np.minimum.accumulate(least)
+    return found
 
 
 def _requote(depth: Floats, fuel: Floats, load: Floats, run: int) -> Floats:
@@ -341,7 +366,7 @@ def _requote(depth: Floats, fuel: Floats, load: Floats, run: int) -> Floats:
     L rises, so each point asks for k no smaller than where L passes D[j] / r, less j.
     """
     passed = fuel.searchsorted(depth[:run] / load[:, None], side="right")
-    least = (passed - np.arange(run)).max(axis=1)
+    least = (passed - _ORDER[:run]).max(axis=1)
     return np.where(least <= POINTS - 1 - run, STEP * least, np.nan)
 
 
@@ -366,29 +391,32 @@ def severity(folds: Folds, weights: Floats, direction: Direction) -> Severity:
     Raises:
         ValueError: a negative weight, or none.
     """
-    whole = float(weights.sum())
-    if weights.shape != folds.jump.shape or not weights.min() >= 0.0 or not whole > 0.0:
+    # A dozen nodes one by one are cheaper than as many calls for all of them.
+    shares: list[float] = weights.ravel().tolist()
+    distances: list[float] = folds.critical_distance.ravel().tolist()
+    whole = sum(shares)
+    if weights.shape != folds.jump.shape or not min(shares) >= 0.0 or not whole > 0.0:
         raise ValueError(f"weights {weights} do not fit the nodes")
-    has = ~np.isnan(folds.critical_distance)
-    chosen = weights[has]
-    total = float(chosen.sum())
+    has = [n for n, distance in enumerate(distances) if not isnan(distance)]
+    total = sum(shares[n] for n in has)
     if total <= 0.0:
         return Severity(0.0, None, None, None)
-    chosen = chosen / total
+    chosen = [shares[n] / total for n in has]
+    jumps, freed, beyond = (
+        values.ravel().tolist() for values in (folds.jump, folds.liquidated_usd, folds.beyond)
+    )
     sign = -1.0 if direction == "down" else 1.0
-    jumps = np.abs(np.expm1(sign * folds.jump[has]))
     return Severity(
         weight=total / whole,
-        beyond=float((chosen * folds.beyond[has]).sum()),
-        jump_ratio=_spread(jumps, chosen),
-        liquidated_usd=_spread(folds.liquidated_usd[has], chosen),
+        beyond=sum((share for share, n in zip(chosen, has, strict=True) if beyond[n]), 0.0),
+        jump_ratio=_spread([abs(expm1(sign * jumps[n])) for n in has], chosen),
+        liquidated_usd=_spread([freed[n] for n in has], chosen),
     )
 
 
-def _spread(values: Floats, weights: Floats) -> tuple[float, float, float]:
-    mean = float((values * weights).sum())
-    # A dozen numbers are ranked faster one by one.
-    ranked = sorted(zip(values.tolist(), weights.tolist(), strict=True), key=itemgetter(0))
+def _spread(values: list[float], weights: list[float]) -> tuple[float, float, float]:
+    mean = sum(value * weight for value, weight in zip(values, weights, strict=True))
+    ranked = sorted(zip(values, weights, strict=True), key=itemgetter(0))
     below = list(accumulate(weight for _, weight in ranked))
     low, high = (bisect_left(below, share - 1e-9, hi=len(below) - 1) for share in (0.1, 0.9))
     return mean, ranked[low][0], ranked[high][0]

@@ -110,7 +110,7 @@ class Liquidity:
         if half.usd is None or not self.holds(at):
             return None
         fresh = self._believed and at - self._at <= LAPSE_NS
-        usd = half.usd.copy() if fresh else half.usd * HOLD_WEIGHT
+        usd = half.usd if fresh else half.usd * HOLD_WEIGHT
         age_s = max(at - self._at, 0) / NS
         return Curve(usd, half.reach, half.kappa, age_s, stale=not fresh)
 

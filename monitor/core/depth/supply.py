@@ -37,8 +37,8 @@ class Curve(Struct, frozen=True):
     """Depth of one side by distance from the mid price.
 
     Attributes:
-        usd: shape (POINTS,), cumulative USD, non-decreasing, 0 at the mid price. A held curve is
-            already halved.
+        usd: shape (POINTS,), cumulative USD, non-decreasing, 0 at the mid price; to be read only. A
+            held curve is already halved.
         reach: log distance as far as the venue shows the book; beyond it `usd` is extrapolated,
             or a lower bound where more is displayed than the extrapolation says. 0 when the price
             has left what was shown: then all of it is a lower bound.

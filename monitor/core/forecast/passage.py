@@ -37,10 +37,13 @@ def erfc_of(z: Floats) -> Floats:
     Interpolated in a table of `math.erfc`: relative error below 5e-5, never increasing in `z`,
     and 0 beyond z = 8, where the function is 1e-29.
     """
-    scaled = np.minimum(z, _FAR + 1.0 / _FINE) * _FINE
+    scaled: Floats = np.minimum(z, _FAR + 1.0 / _FINE)
+    scaled *= _FINE
     index = scaled.astype(np.intp)
-    found: Floats = _ERFC.take(index) + (scaled - index) * _FALL.take(index)
-    return found
+    scaled -= index
+    scaled *= _FALL.take(index)
+    scaled += _ERFC.take(index)
+    return scaled
 
 
 def first_passage(
@@ -69,7 +72,9 @@ def first_passage(
     v = np.asarray(vol_of_vol)[..., None]
     scale = np.maximum(spread * np.exp(v * _NODES - 0.5 * v * v), _LEAST)
     away = np.maximum(np.asarray(x, dtype=np.float64), 0.0)
-    reached: Floats = (erfc_of(away[..., None] / scale) * _WEIGHTS).sum(axis=-1)
+    parts = erfc_of(away[..., None] / scale)
+    parts *= _WEIGHTS
+    reached: Floats = parts.sum(axis=-1)
     if jump_rate > 0.0 and jump_size > 0.0:
         jumped = -np.expm1(-jump_rate * np.asarray(tau) * np.exp(-away / jump_size))
         reached = reached + jumped - reached * jumped

@@ -25,6 +25,9 @@ STEP: Final = 5e-4
 BINS: Final = 4096
 """Bins kept, about half of them on either side of the price (model.md A0)."""
 
+BLOCK: Final = 64
+"""Bins that are summed up together: what a sweep leaves alone need not be summed up again."""
+
 HAZARDS: Final = ((-300, 1.2), (-100, 2.5), (-30, 1.2), (30, 0.6), (1 << 40, 0.8))
 """(upper bound of entry less price in bins, relative rate of voluntary exit) by profit, falling:
 above 15 %, 5-15 %, 1.5-5 %, within 1.5 %, losing more (model.md A4)."""
@@ -97,6 +100,7 @@ class Cohorts:
         self.cells: Floats = np.zeros((self.rows, BINS))
         self.beyond: Floats = np.zeros(self.rows)
         self.visited: NDArray[np.int64] = np.zeros(BINS, dtype=np.int64)
+        self._blocks: Floats | None = None
         self._rows: Floats | None = None
         self._standing: float | None = None
         self._buckets: tuple[tuple[int, int, int], Floats] | None = None
@@ -108,7 +112,9 @@ class Cohorts:
     def by_row(self) -> Floats:
         """Standing quantity per row, on and off the grid."""
         if self._rows is None:
-            self._rows = self.cells.sum(axis=1) + self.beyond
+            if self._blocks is None:
+                self._blocks = _blocks(self.cells)
+            self._rows = self._blocks.sum(axis=1) + self.beyond
         return self._rows
 
     def standing(self) -> float:
@@ -122,8 +128,10 @@ class Cohorts:
         return Ledger(self.opened, self.standing(), self.consumed, self.closed, self.expired)
 
     def window(self, first: int, count: int) -> Floats:
-        """Cells of bins [first, first + count), zero off the grid; shape (rows, count)."""
+        """Cells of bins [first, first + count), zero off the grid, to be read; (rows, count)."""
         start = first - self.origin
+        if 0 <= start <= BINS - count:
+            return self.cells[:, start : start + count]
         found = np.zeros((self.rows, count))
         low, high = max(start, 0), min(start + count, BINS)
         if low < high:
@@ -143,7 +151,16 @@ class Cohorts:
     # ------------------------------------------------------------------------------- change
 
     def _changed(self) -> None:
-        self._rows = self._standing = self._buckets = None
+        self._blocks = self._rows = self._standing = self._buckets = None
+
+    def _changed_within(self, low: int, high: int) -> None:
+        """Only the columns from `low` to `high` have changed."""
+        blocks = self._blocks
+        self._changed()
+        if blocks is not None:
+            first, last = low // BLOCK, -(-high // BLOCK)
+            blocks[:, first:last] = _blocks(self.cells[:, first * BLOCK : last * BLOCK])
+            self._blocks = blocks
 
     def insert(self, entries: Bins, quantities: Floats, mix: Floats, *, lowest: int) -> None:
         """Open `quantities` at distinct entry bins, split over the nodes by `mix`.
@@ -204,7 +221,6 @@ class Cohorts:
         swept: Floats = block.sum(axis=1)
         if not swept.any():
             return nothing
-        self._changed()
         # What is closed in steps and would lie below the mark still stands afterwards.
         column = np.arange(low, high) - self.relief
         survives = (column < low) & (column >= 0) if self.relief else np.zeros(high - low, bool)
@@ -214,6 +230,7 @@ class Cohorts:
             swept[:-1] -= moved.sum(axis=1)
             self.cells[-1, column[survives]] += moved.sum(axis=0)[survives]
         block[:] = 0.0
+        self._changed_within(max(low - self.relief, 0), high)
         self.consumed += float(swept.sum())
         return swept
 
@@ -285,6 +302,12 @@ class Cohorts:
         gone = self.cells[:, : max(off, 0)] if off > 0 else self.cells[:, max(BINS + off, 0) :]
         self.beyond += gone.sum(axis=1)
         self.cells, self.visited, self.origin = rolled, visited, self.origin + off
+
+
+def _blocks(cells: Floats) -> Floats:
+    """Sums of each `BLOCK` bins by row, the number of which is a multiple of it."""
+    sums: Floats = cells.reshape(len(cells), -1, BLOCK).sum(axis=2)
+    return sums
 
 
 def _survival(masses: list[float], rates: list[float], wanted: float) -> list[float]:

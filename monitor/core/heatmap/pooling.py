@@ -5,6 +5,7 @@ one into a `Heatmap`. Nothing here remembers anything.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, exp, floor, log
 from typing import Final
 
@@ -26,7 +27,7 @@ BUCKETS: Final = 260
 """Published buckets, half of them on either side of the mark: 28 % below to 38 % above."""
 
 BANDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
-"""Distances from the mark for the cumulative figures (design.md 7)."""
+"""Distances from the mark for the cumulative figures."""
 
 _BELOW: Final[Floats] = np.array([log(1.0 - d) for d in (0.0, *BANDS)])
 _ABOVE: Final[Floats] = np.array([log(1.0 + d) for d in (0.0, *BANDS)])
@@ -34,14 +35,15 @@ _EDGES: Final[Floats] = np.arange(0.0, BUCKET * BUCKETS + 1, BUCKET)
 
 
 class Estimate(Struct, frozen=True):
-    """Means and variances per bucket, for both sides in one array of shape (2, BUCKETS)."""
+    """Means, variances and systematic errors per bucket, of longs and of shorts each.
+
+    They are the `rows`, in this order, shape (6, BUCKETS), to be read only.
+    """
 
     name: str
     at: int
     first: int
-    usd: Floats
-    variance: Floats
-    systematic: Floats
+    rows: Floats
     mark: float
     open_interest_usd: float
     coverage: float
@@ -50,6 +52,21 @@ class Estimate(Struct, frozen=True):
     level_sd: float
     venues: tuple[str, ...]
     missing: tuple[str, ...] = ()
+
+    @property
+    def usd(self) -> Floats:
+        """Means, shape (2, BUCKETS)."""
+        return self.rows[:2]
+
+    @property
+    def variance(self) -> Floats:
+        """Variances from counting, shape (2, BUCKETS)."""
+        return self.rows[2:4]
+
+    @property
+    def systematic(self) -> Floats:
+        """Standard deviations that all buckets and venues share, shape (2, BUCKETS)."""
+        return self.rows[4:]
 
 
 def pooled(
@@ -71,8 +88,7 @@ def pooled(
         basis = log(largest.mark / e.mark) / (BUCKET * STEP) if by == "distance" else 0.0
         offset = (e.first - largest.first) // BUCKET + basis
         # Errors of shape come from the same prior on every venue: they add, not cancel.
-        moments = np.concatenate((e.usd, e.variance, e.systematic))
-        sums += _shifted(moments, offset) if offset else moments
+        _add(sums, e.rows, offset)
     interest = sum(e.open_interest_usd for e in estimates)
 
     def mean(name: str) -> float:
@@ -82,9 +98,7 @@ def pooled(
         name=name,
         at=max(e.at for e in estimates),
         first=largest.first,
-        usd=sums[:2],
-        variance=sums[2:4],
-        systematic=sums[4:],
+        rows=sums,
         mark=largest.mark,
         open_interest_usd=interest,
         coverage=mean("coverage"),
@@ -96,19 +110,20 @@ def pooled(
     )
 
 
-def _shifted(values: Floats, offset: float) -> Floats:
-    """Values moved by a fractional number of buckets; what leaves the window is lost to it."""
+def _add(sums: Floats, values: Floats, offset: float) -> None:
+    """Add values moved by a fractional number of buckets; what leaves the window is lost to it."""
     whole = int(offset // 1)
     part = offset - whole
-    padded = np.zeros((values.shape[0], values.shape[1] + 2))
-    padded[:, 1:-1] = values
-    mixed = (1.0 - part) * padded[:, 1:] + part * padded[:, :-1]
-    moved = np.zeros_like(values)
-    n = values.shape[1]
-    low, high = max(whole, 0), min(n, n + 1 + whole)
+    rows, n = values.shape
+    if part:
+        mixed = np.empty((rows, n + 1))
+        np.multiply(values, 1.0 - part, out=mixed[:, :-1])
+        mixed[:, -1] = 0.0
+        mixed[:, 1:] += part * values
+        values = mixed
+    low, high = max(whole, 0), min(n, values.shape[1] + whole)
     if low < high:
-        moved[:, low:high] = mixed[:, low - whole : high - whole]
-    return moved
+        sums[:, low:high] += values[:, low - whole : high - whole]
 
 
 def published(e: Estimate) -> Heatmap:
@@ -158,13 +173,16 @@ def row_of(heatmap: Heatmap, reach: float) -> HeatmapRow:
 
 def _cents(rows: Floats) -> list[list[float]]:
     # Rounded, so that the last bits of exp do not reach anybody's digest.
-    rounded: list[list[float]] = (np.rint(rows * 100.0) / 100.0).tolist()
+    cents = rows * 100.0
+    np.rint(cents, out=cents)
+    cents /= 100.0
+    rounded: list[list[float]] = cents.tolist()
     return rounded
 
 
 def fuel(e: Estimate, direction: Direction) -> Floats:
     """Forced closes by distance from the mark, as `monitor.core.cascade.curves` defines curves."""
-    return by_distance(_edges(e), e.usd[0 if direction == "down" else 1], e.mark, direction)
+    return by_distance(_edges(e.first), e.usd[0 if direction == "down" else 1], e.mark, direction)
 
 
 def fuel_within(e: Estimate, direction: Direction, distance: float) -> float:
@@ -180,8 +198,9 @@ def fuel_between(e: Estimate, direction: Direction, low: float, high: float) -> 
     near, far = _place(e, low), _place(e, high)
     usd = e.usd[0 if direction == "down" else 1]
     i, j = min(int(near), BUCKETS - 1), min(int(far), BUCKETS - 1)
-    whole = float(usd[i:j].sum())
-    return max(0.0, whole + float(usd[j]) * (far - j) - float(usd[i]) * (near - i))
+    # Some twenty buckets are added up faster one by one.
+    values: list[float] = usd[i : j + 1].tolist()
+    return max(0.0, sum(values[:-1]) + values[-1] * (far - j) - values[0] * (near - i))
 
 
 def _place(e: Estimate, edge: float) -> float:
@@ -194,14 +213,17 @@ def by_distance(edges: Floats, usd: Floats, mark: float, direction: Direction) -
     here = log(mark)
     cumulative = _cumulative(usd)
     away = here - DISTANCES if direction == "down" else here + DISTANCES
-    standing = np.interp(away, edges, cumulative)
-    found: Floats = np.maximum.accumulate(np.abs(standing - standing[0]))
+    found: Floats = np.interp(away, edges, cumulative)
+    found -= float(found[0])
+    np.abs(found, out=found)
+    np.maximum.accumulate(found, out=found)
     return found
 
 
-def _edges(e: Estimate) -> Floats:
-    """Log prices between the buckets, shape (BUCKETS + 1,)."""
-    edges: Floats = (e.first + _EDGES) * STEP
+@lru_cache(maxsize=64)
+def _edges(first: int) -> Floats:
+    """Log prices between the buckets from bin `first` on, shape (BUCKETS + 1,), to be read only."""
+    edges: Floats = (first + _EDGES) * STEP
     return edges
 
 
@@ -213,7 +235,7 @@ def _cumulative(usd: Floats) -> Floats:
 
 def _at_risk(e: Estimate) -> list[AtRisk]:
     """Cumulative USD between the mark and each distance; a bucket counts in proportion."""
-    edges = _edges(e)
+    edges = _edges(e.first)
     below, above = _cumulative(e.usd[0]), _cumulative(e.usd[1])
     here = log(e.mark)
     longs = np.interp(here + _BELOW, edges, below)

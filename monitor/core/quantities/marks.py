@@ -68,12 +68,14 @@ class MarkTrack:
         marks, lasts = np.diff(np.array(self._marks)), np.diff(np.array(self._lasts))
         follow = marks[LAGS_S:]
         own = float((follow * follow).sum())
+        # A row for each lag, from none on.
+        lead = np.array([lasts[LAGS_S - lag : len(lasts) - lag] for lag in range(LAGS_S + 1)])
+        common, theirs = (lead * follow).sum(axis=1).tolist(), (lead * lead).sum(axis=1).tolist()
         best, found = CORRELATION_LEAST, None
-        for lag in range(LAGS_S + 1):
-            lead = lasts[LAGS_S - lag : len(lasts) - lag]
-            square = own * float((lead * lead).sum())
+        for lag, (both, its) in enumerate(zip(common, theirs, strict=True)):
+            square = own * its
             # Not greater than 0 where anything was unknown.
-            if square > 0.0 and (r := float((lead * follow).sum()) / square**0.5) > best:
+            if square > 0.0 and (r := both / square**0.5) > best:
                 best, found = r, float(lag)
         return found
 
@@ -86,7 +88,7 @@ class MarkTrack:
 
     def is_stuck(self) -> bool:
         """Whether the mark repeats itself while the price moves."""
-        if len(self._marks) < STUCK_S:
+        if len(self._marks) < STUCK_S or self._marks[-1] != self._marks[-2]:
             return False
         marks, lasts = list(self._marks)[-STUCK_S:], list(self._lasts)[-STUCK_S:]
         known = [x for x in lasts if isfinite(x)]

@@ -8,7 +8,7 @@ to be learnt is unknown until it is learnt again.
 
 from collections.abc import Mapping, Sequence
 from math import log
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -74,6 +74,10 @@ APPROACH_NEAR: Final = 0.01
 """Log distance at which a cluster is near."""
 
 
+Forced: TypeAlias = tuple[float, float, float]
+"""USD force-closed in the last 10, 60 and 300 s."""
+
+
 class Present(Struct, frozen=True, kw_only=True):
     """What a direction's quantities are taken from. None is unknown.
 
@@ -101,7 +105,7 @@ class Quantifier:
         self.directions: dict[Direction, DirectionQuantities] = {}
         self.risk_limit_changes = 0
         self._second = self._turn = 0
-        self._done = [-1] * 4
+        self._done = [-1] * 5
         self._near: dict[Direction, bool] = {}
         self._printed: dict[Direction, bool] = {}
         self._minute = 0
@@ -170,7 +174,10 @@ class Quantifier:
             if self._is_due(i, at):
                 self.directions[d] = self._direction(at, d, estimates, present[d], neighbours)
         if self._is_due(3, at):
-            self._one_in_turn()
+            self._turn += 1
+            self._lag()
+        if self._is_due(4, at):
+            self._stand()
         minute = at // (60 * NS)
         if minute != self._minute:
             self._minute = minute
@@ -234,6 +241,7 @@ class Quantifier:
         neighbours: Neighbourhood,
     ) -> DirectionQuantities:
         c, fuel = self._conditions, now.fuel
+        forced = c.liquidated_usd(at, d)
         depth = None if now.depth is None else now.depth.usd
         volatility = c.forecast if c.price() is not None else None
         moves = c.moves(d)
@@ -257,13 +265,13 @@ class Quantifier:
         largest = list(orders.values())[-1:]
         geared = self._standing.leverage(d)
         return DirectionQuantities(
-            forced_flow_share_ratio=self._forced_share(at, d),
+            forced_flow_share_ratio=self._forced_share(d, forced),
             liquidation_distance_ratio={} if fuel is None else mass_distances(fuel, d),
             effective_leverage_ratio=geared,
             margin_call_velocity_usd_per_second=None
             if fuel is None or moves is None
             else brought_near(fuel, moves[0], d) / 60.0,
-            liquidity_exhaustion_seconds=self._exhaustion(at, d, depth, now.psi),
+            liquidity_exhaustion_seconds=self._exhaustion(d, depth, now.psi, forced),
             book_gap_ratio=sum(known) / len(known) if known else None,
             slippage_ratio=slips,
             impact_square_root_ratio=roots,
@@ -281,7 +289,7 @@ class Quantifier:
             post_sweep_reversion_ratio=self._reversion[d].ratio,
             liquidity_withdrawal_ratio=self._withdrawal(at, d, fuel),
             cluster_approach_ratio=self._approach[d].ratio,
-            engine_backlog_usd=self._hear_backlog(at, d),
+            engine_backlog_usd=None if forced is None else self._hear_backlog(at, d),
             engine_throughput_usd_per_second=c.throughput(d),
             depeg_liquidated_usd={}
             if fuel is None or geared is None
@@ -328,22 +336,23 @@ class Quantifier:
             towards = since.sold if d == "down" else since.bought
             self._approach[d].heard(towards, since.bought + since.sold, near=near)
 
-    def _forced_share(self, at: int, d: Direction) -> float | None:
-        forced, flow = self._conditions.liquidated_usd(at, d), self._turnover.within(300)
+    def _forced_share(self, d: Direction, forced: Forced | None) -> float | None:
+        flow = self._turnover.within(300)
         if forced is None or flow is None:
             return None
         usd = flow.sold if d == "down" else flow.bought
         # Corrected for throttled feeds, prints may come to more than was heard of trades.
         return min(forced[2] / usd, 1.0) if usd > 0.0 else None
 
-    def _exhaustion(self, at: int, d: Direction, depth: Floats | None, psi: float) -> float | None:
+    def _exhaustion(
+        self, d: Direction, depth: Floats | None, psi: float, forced: Forced | None
+    ) -> float | None:
         flow = self._turnover.within(60)
         if depth is None or flow is None:
             return None
         net = SIGN[d] * (flow.bought - flow.sold) / flow.seconds
         # Where no venue prints, its forced closes are in the taker flow alone.
-        forced = self._conditions.liquidated_usd(at, d) or (0.0, 0.0, 0.0)
-        drain = max(net, 0.0) + psi * forced[1] / 60.0
+        drain = max(net, 0.0) + psi * (forced[1] if forced is not None else 0.0) / 60.0
         return DEPTH_LEFT * within(depth, as_distance(NEAR, d)) / drain if drain > 0.0 else None
 
     def _order(self, depth: Floats, usd: float) -> Impact:
@@ -398,19 +407,23 @@ class Quantifier:
 
     # -------------------------------------------------------------------------- maps and rules
 
-    def _one_in_turn(self) -> None:
-        """What costs most, of one instrument after the other."""
-        if not self._instruments:
-            return
-        self._turn += 1
-        state = self._instruments[self._turn % len(self._instruments)]
-        name = state.spec.name
-        self._lags[name] = self._marks[name].lag_s() if name in self._marks else None
-        self._standing.read(state)
+    def _in_turn(self) -> InstrumentState | None:
+        """Whose turn it is to have taken of it what costs most."""
+        known = self._instruments
+        return known[self._turn % len(known)] if known else None
 
-    def _hear_backlog(self, at: int, d: Direction) -> float | None:
-        if self._conditions.liquidated_usd(at, d) is None:
-            return None
+    def _lag(self) -> None:
+        state = self._in_turn()
+        if state is not None:
+            name = state.spec.name
+            self._lags[name] = self._marks[name].lag_s() if name in self._marks else None
+
+    def _stand(self) -> None:
+        state = self._in_turn()
+        if state is not None:
+            self._standing.read(state)
+
+    def _hear_backlog(self, at: int, d: Direction) -> float:
         maps = [s.map for s in self._instruments if s.map is not None]
         i = 0 if d == "down" else 1
         backlog = self._backlog[d]

@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 
 from monitor.core.cascade.curves import STEP, Floats
-from monitor.core.heatmap.grid import BINS
+from monitor.core.heatmap.grid import BINS, bin_of, mirrored
 from monitor.core.heatmap.map import Map
 from monitor.core.heatmap.pooling import BUCKET
 from monitor.core.instrument import InstrumentState
@@ -53,13 +53,16 @@ def entries(standing: Map, multiplier: float = 1.0) -> tuple[int, Floats]:
     moved = round(log(multiplier) / STEP)
     found: list[tuple[int, Floats]] = []
     for side, cohorts in enumerate(standing.cohorts):
-        reach = int(cohorts.shift.max())
+        first, reach = cohorts.origin, int(cohorts.shift.max())
         sums = np.zeros(BINS + reach + 1)
+        # Nobody of a side stands beyond the mark.
+        here = bin_of(standing.mark_price)
+        cells = cohorts.cells[:, : max((here if side == 0 else mirrored(here)) + 1 - first, 0)]
+        width = cells.shape[1]
         for row in range(cohorts.rows - 1):
             shift = int(cohorts.shift[row])
             if shift >= 0:
-                sums[shift : shift + BINS] += cohorts.cells[row]
-        first = cohorts.origin
+                sums[shift : shift + width] += cells[row]
         if side == 1:
             # Shorts are kept in mirrored bins.
             sums, first = sums[::-1], -(first + len(sums))
