@@ -140,7 +140,7 @@ class Conditions:
         self._net_flow += bought - sold
         for direction, side in self._by_direction.items():
             taken = sold if direction == "down" else bought
-            side.follow_on.second(side.prints.within(at, 1) or 0.0, taken)
+            side.follow_on.second(side.prints.fresh(at), taken)
             move = self.moves_sigma(direction)
             depth = self.depth_usd(direction)
             side.survival.observe(at, None if move is None else move[1], depth)

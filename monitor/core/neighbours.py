@@ -9,6 +9,7 @@ from monitor.core.cascade.coupling import Contagion, StressBetas, StressRow, con
 from monitor.core.cascade.curves import Floats
 from monitor.core.conditions import DIRECTIONS, Conditions
 from monitor.core.prospect import USUAL_W
+from monitor.core.prospect import psi as pushed
 from monitor.core.quantities.commonality import Commonality, Neighbourhood, Together
 from monitor.core.quantities.quantities import BURST
 from monitor.events import NS, Direction
@@ -102,7 +103,7 @@ class Neighbours:
             index.append(i)
             depths.append(now.depth.usd)
             fuels.append(now.fuel)
-            psi.append(assets[name].conditions.psi(direction))
+            psi.append(pushed(assets[name].conditions, direction))
             steps.append(max(1e-4, VIOLENT * now.volatility.sigma[1] * sqrt(300.0)))
         share = _mean_of_pairs(self._betas.learnt()[index][:, index])
         if share is None or share < LEARNT:

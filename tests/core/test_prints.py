@@ -7,7 +7,8 @@ from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.saved import StateError
 from monitor.events import NS
 
-START = 1_790_000_000 * NS
+START = 1_790_000_040 * NS
+"""A whole minute."""
 
 
 def at(seconds):
@@ -46,15 +47,41 @@ def test_a_usual_minute_is_known_after_half_an_hour_and_a_burst_hardly_moves_it(
     prints = Prints(ThrottleCorrection())
     for minute in range(29):
         prints.add(at(60 * minute + 30), "bybit", 1_000.0, "all")
-        prints.minute(at(60 * minute + 59))
+        prints.minute(at(60 * minute + 60))
     assert prints.normal_usd is None
     for minute in range(29, 600):
         prints.add(at(60 * minute + 30), "bybit", 1_000.0, "all")
-        prints.minute(at(60 * minute + 59))
+        prints.minute(at(60 * minute + 60))
     assert prints.normal_usd == pytest.approx(1_000.0)
     prints.add(at(60 * 600 + 30), "bybit", 100_000.0, "all")
-    prints.minute(at(60 * 600 + 59))
+    prints.minute(at(60 * 600 + 60))
     assert prints.normal_usd < 1_200.0
+
+
+@pytest.mark.parametrize("late", [0.0, 0.13, 0.9])
+def test_every_second_belongs_to_one_minute_whenever_its_end_is_noticed(late):
+    prints = Prints(ThrottleCorrection())
+    found = []
+    for second in range(181):
+        if second and second % 60 == 0:
+            if late:
+                prints.add(at(second), "bybit", 1.0, "all")
+            found.append(prints.minute(at(second + late)))
+            if late:
+                continue
+        prints.add(at(second), "bybit", 1.0, "all")
+    assert found == [60.0, 60.0, 60.0]
+
+
+def test_what_is_fresh_is_told_once_and_made_up_for_as_of_the_last_ten_seconds():
+    correction = ThrottleCorrection()
+    prints = Prints(correction)
+    for second in range(30):
+        prints.add(at(second + 0.4), "binance", 1_000.0, "sampled_1s")
+        prints.add(at(second + 0.6), "bybit", 500.0, "all")
+        expected = 1_000.0 * correction.factor(min(second + 1, 10)) + 500.0
+        assert prints.fresh(at(second + 0.9)) == pytest.approx(expected)
+    assert prints.fresh(at(30)) == 0.0
 
 
 QUIET = (0.0, 50_000.0)

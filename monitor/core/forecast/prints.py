@@ -5,8 +5,9 @@ psi, the taker flow that hits the book for each forced dollar: stops and others 
 (model.md A5).
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import deque
+from itertools import takewhile
 from math import inf, isfinite
 from operator import itemgetter
 from typing import Final
@@ -54,6 +55,9 @@ class Prints:
         self._correction = correction
         # Per second: its number, complete USD, throttled USD by venue.
         self._seconds: deque[tuple[int, list[float], dict[str, float]]] = deque()
+        # Since `fresh` was last asked: complete USD, and throttled USD by venue.
+        self._new = 0.0
+        self._new_throttled: dict[str, float] = {}
         self._minutes = self._normal = 0.0
         self.heard = False
         """Whether any venue of the asset prints its liquidations at all, as far as is known."""
@@ -69,18 +73,34 @@ class Prints:
         _, complete, throttled = self._seconds[-1]
         if completeness == "all":
             complete[0] += usd
+            self._new += usd
         else:
             throttled[venue] = throttled.get(venue, 0.0) + usd
+            self._new_throttled[venue] = self._new_throttled.get(venue, 0.0) + usd
+
+    def fresh(self, at: int) -> float:
+        """USD since this was last asked, so that each print counts once whenever it is asked."""
+        usd, self._new = self._new, 0.0
+        for venue, printed in self._new_throttled.items():
+            recent = takewhile(lambda row: row[0] > at // NS - WINDOW_S, reversed(self._seconds))
+            occupied = sum(venue in venues for _, _, venues in recent)
+            usd += printed * self._correction.factor(occupied)
+        self._new_throttled.clear()
+        return usd
 
     def within(self, at: int, seconds: int) -> float | None:
         """USD in the `seconds` before `at`; None while no venue's liquidations were ever heard."""
+        return self._between(at // NS - seconds + 1, at // NS + 1)
+
+    def _between(self, first: int, end: int) -> float | None:
+        """USD of the seconds from `first` to before `end`."""
         if not self.heard:
             return None
-        since = at // NS - seconds
         total = 0.0
         throttled: dict[tuple[int, str], list[float]] = {}
         rows = list(self._seconds)
-        for second, complete, venues in rows[bisect_right(rows, since, key=itemgetter(0)) :]:
+        known = slice(*(bisect_left(rows, second, key=itemgetter(0)) for second in (first, end)))
+        for second, complete, venues in rows[known]:
             total += complete[0]
             for venue, usd in venues.items():
                 window = throttled.setdefault((second // WINDOW_S, venue), [0.0, 0.0])
@@ -91,8 +111,9 @@ class Prints:
         return total
 
     def minute(self, at: int) -> float | None:
-        """Close a minute: learn what is usual and return what it had."""
-        usd = self.within(at, 60)
+        """Close the minute that ended last: learn what is usual and return what it had."""
+        end = at // (60 * NS) * 60
+        usd = self._between(end - 60, end)
         if usd is None:
             return None
         self._minutes = min(self._minutes + 1.0, NORMAL_MEMORY_MIN)
