@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Final, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -42,6 +42,10 @@ class QuestionError(Exception):
 
 class Unanswered(Exception):  # noqa: N818  (no fault: it is not known)
     """Nobody answers, or the answer is that it is not known now."""
+
+
+class NotThereError(Unanswered):
+    """Redis answers, and has no such key."""
 
 
 class Told(Struct, Generic[Data], frozen=True):
@@ -110,6 +114,8 @@ class OverHttp:
             if error.code in {400, 404}:
                 raise QuestionError(reason) from error
             raise Unanswered(reason) from error
+        except (RemoteDisconnected, IncompleteRead) as error:
+            raise Unanswered(f"{self.url}: the daemon broke off its answer") from error
         except (ValueError, HTTPException) as error:
             raise QuestionError(f"--url {self.url}: {error}") from error
         except OSError as error:
@@ -164,7 +170,9 @@ class InRedis:
         except (RedisError, RedisClusterException) as error:
             raise self._silent(error) from error
         if not isinstance(body, bytes):
-            raise Unanswered(f"{self.url} has no {key}: no such asset or venue, or not known now")
+            raise NotThereError(
+                f"{self.url} has no {key}: no such asset or venue, or not known now"
+            )
         return body
 
     def _silent(self, error: Exception) -> Unanswered:
@@ -233,7 +241,7 @@ def _decoded(body: bytes, kind: type[Answer]) -> Answer:
         found = msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
         raise Unanswered(f"the answer is not a message of ours: {error}") from error
-    for told in found if isinstance(found, list) else [found]:
+    for told in found.entries if isinstance(found, Rows) else [found]:
         if isinstance(told, Told) and told.v != VERSION:
             raise Unanswered(f"the daemon speaks version {told.v}, expected {VERSION}")
     return found

@@ -733,7 +733,8 @@ class Risk(Struct, frozen=True, kw_only=True):
         volatility: forecast over the horizons in seconds, a ratio, not annualised.
         funding_rate: per 8 hours, by open interest.
         contagion: spectral radius of what assets do to each other; None while less than half of
-            what it rests on is learnt, and `contagion_learnt` says how much is.
+            what it rests on is learnt, counting the assets that are known in its direction.
+        contagion_learnt: the same share of all assets of the process; None with one alone.
         missing: instruments that are not heard, and `faults` what is wrong, in words.
         model: version of the coefficients.
         quantities: what else is measured; None before the first taking.

@@ -11,7 +11,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 def revision() -> str:
     """``CASCADE_REVISION``, or the commit of the checkout, or ``unknown``."""
-    told = os.environ.get("CASCADE_REVISION", UNKNOWN)
+    told = os.environ.get("CASCADE_REVISION") or UNKNOWN
     if told != UNKNOWN:
         return told
     return checked_out(Path(__file__).resolve().parents[1]) or UNKNOWN

@@ -16,7 +16,16 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from monitor.ask import InRedis, OverHttp, QuestionError, Unanswered, depth_in, heatmap_in, risk_in
+from monitor.ask import (
+    InRedis,
+    NotThereError,
+    OverHttp,
+    QuestionError,
+    Unanswered,
+    depth_in,
+    heatmap_in,
+    risk_in,
+)
 from monitor.core.cascade.curves import DISTANCES, Floats
 from monitor.core.cascade.insurance import VenueFund
 from monitor.core.cascade.stress import Stress, VenueCurves, stress
@@ -39,6 +48,10 @@ from monitor.pipeline import Pipeline
 
 STEEPEST: Final = 10.0
 """Depth nearer than the first published distance is taken to fall no faster than this power."""
+
+AT_CAP: Final = 0.95
+"""Of psi's cap from which its estimate is taken to stand there: the throughput that is published
+beside it is a few seconds older, so that it does not come out to the digit."""
 
 
 class Question(Struct, frozen=True):
@@ -102,7 +115,7 @@ def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
     for name in dict.fromkeys([*depths, *(m.partition(":")[0] for m in told.data.missing)]):
         try:
             heatmap = heatmap_in(redis.heatmap(asset, name)).data
-        except Unanswered:
+        except NotThereError:
             heatmap = None
         venues.append(
             VenueCurves(
@@ -173,8 +186,7 @@ def _psi(risk: DirectionRisk | None) -> tuple[float, bool]:
     measured = risk.quantities
     throughput = None if measured is None else measured.engine_throughput_usd_per_second
     taken = 1.0 - absorbed(risk.refill_usd_s, throughput)
-    # The throughput is a few seconds older than psi, so that it does not come out to the digit.
-    return risk.mechanism.psi, risk.mechanism.psi >= 0.95 * PSI_MOST * taken
+    return risk.mechanism.psi, risk.mechanism.psi >= AT_CAP * PSI_MOST * taken
 
 
 def _depth_curve(bands: list[Band], side: int) -> Floats:

@@ -59,6 +59,8 @@ def test_what_makes_no_sense_is_no_commit(tmp_path, head):
 def test_what_an_image_was_told_comes_first(monkeypatch):
     monkeypatch.setenv("CASCADE_REVISION", "abc")
     assert revision() == "abc"
-    monkeypatch.delenv("CASCADE_REVISION")
     monkeypatch.setattr("monitor.revision.checked_out", lambda _: None)
+    monkeypatch.setenv("CASCADE_REVISION", "")
+    assert revision() == UNKNOWN, "a build argument that was left empty"
+    monkeypatch.delenv("CASCADE_REVISION")
     assert revision() == UNKNOWN

@@ -1,6 +1,8 @@
 """`cascade-monitor stress`: how a shock is given, and that every source gets the same solver."""
 
 import json
+import socket
+from threading import Thread
 
 import msgspec
 import numpy as np
@@ -57,6 +59,24 @@ def test_whoever_does_not_answer_is_named_with_what_to_do(source, said, capsys):
     assert f"with {source[0]}" in err
     assert err.count("\n") == 1
     assert not {"Errno", "urlopen", "hunter2"} & set(err.replace(":", " ").split())
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+def test_a_daemon_that_goes_in_mid_answer_has_not_answered(answer, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(answer)
+
+        thread = Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert cli.main(["stress", "BTC", "--shock", "-3%", "--url", url]) == 1
+        thread.join()
+    assert f"{url}: the daemon broke off its answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9464", "http://[::1", "http://"])

@@ -267,6 +267,7 @@ class Asset:
                 unheard=tuple(unheard),
                 venue_fuel=_shares(estimates, d),
                 opposite=bursts[OPPOSITE[d]],
+                is_alone=self.neighbourhood.learnt is None,
             )
         ahead = foreseen(self.situations, self.conditions)
         directions, alerts, confidence = [], [], 1.0

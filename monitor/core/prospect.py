@@ -34,6 +34,9 @@ SCALE_WEIGHTS: Final[Floats] = np.array([1.0, 4.0, 1.0]) / 6.0
 USUAL_W: Final = 0.5
 """Survival at which one number has to stand for all: the median of the nodes (A7)."""
 
+MOVED: Final = 2.0
+"""Standard deviations over 15 minutes of the move that fuel, depth, amplification are told of."""
+
 LARGEST_MOVE: Final = 0.25
 """Log distance up to which amplification is asked for: beyond it too little of the grid is left."""
 
@@ -107,7 +110,7 @@ def prospect(
         weights.append(shares[:, None] * SCALE_WEIGHTS)
         survivals.append(survival)
     passage, reached = _chances(folds, weights, volatility, conditions.flow_sigma())
-    reach = 2.0 * volatility.sigma[2] * sqrt(900.0)
+    reach = MOVED * volatility.sigma[2] * sqrt(900.0)
     chains = {}
     for i, (d, (depth, fuel)) in enumerate(curves.items()):
         forced, resting = value_at(fuel, reach), USUAL_W * value_at(depth, reach)

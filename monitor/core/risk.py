@@ -33,7 +33,7 @@ from monitor.core.forecast.model import Forecaster, HeldState, Model, confidence
 from monitor.core.forecast.scorecard import Scorecard, ScorecardState
 from monitor.core.forecast.unseen import Decided
 from monitor.core.forecast.volatility import Forecast as Volatility
-from monitor.core.prospect import SCALE_NODES, Chain, Prospect, prospect
+from monitor.core.prospect import MOVED, SCALE_NODES, Chain, Prospect, prospect
 from monitor.events import (
     HORIZONS_S,
     NS,
@@ -74,6 +74,7 @@ class Situation(Struct, frozen=True, kw_only=True):
         unheard: the inputs that are not.
         venue_fuel: share of the fuel by venue.
         opposite: the other direction's cascade, where it is not long over.
+        is_alone: there is no other asset, so that contagion is not unknown but nothing.
     """
 
     at: int
@@ -92,6 +93,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     unheard: tuple[Unheard, ...]
     venue_fuel: tuple[tuple[str, float], ...]
     opposite: Burst | None = None
+    is_alone: bool = False
 
 
 def foreseen(situations: Mapping[Direction, Situation], conditions: Conditions) -> Prospect | None:
@@ -187,7 +189,9 @@ class Outlook:
             gain_capped=chain is not None and bool(chain.folds.gain.max() >= GAIN_CAP),
             venue_fuel=now.venue_fuel,
             unheard=now.unheard,
-            lacking=forecast.missing,
+            lacking=tuple(
+                name for name in forecast.missing if not (now.is_alone and name == "contagion")
+            ),
         )
         alerts = self._phases.step(evidence, picture)
         standing = self._phases.standing()
@@ -296,7 +300,7 @@ class Outlook:
     ) -> Evidence:
         at, d, volatility = now.at, self._direction, now.volatility
         normal = None if volatility is None else volatility.sigma[2] * sqrt(900.0)
-        reach = None if normal is None else max(0.01, as_ratio(2.0 * normal, d))
+        reach = None if normal is None else max(0.01, as_ratio(MOVED * normal, d))
         away = 0.0 if reach is None else as_distance(reach, d)
         known = {h: p for h, p in zip(HORIZONS_S, said.published, strict=True) if p is not None}
         found = None if chain is None else chain.critical

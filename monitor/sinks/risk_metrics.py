@@ -269,7 +269,7 @@ def _heatmap_rows(view: "View") -> Iterator[Row]:
             ratio = print_ratio(
                 sum(m.expected_usd[index] for m in maps),
                 sum(m.observed_usd[index] for m in maps),
-                max((m.print_usd for m in maps), default=0.0),
+                max((m.print_usd for m in maps if m.prints), default=0.0),
             )
             if ratio is not None:
                 yield _MAP_PRINT, (asset, direction), ratio

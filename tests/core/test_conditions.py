@@ -104,6 +104,23 @@ def test_what_was_told_of_a_moment_is_not_kept_beyond_the_next_print_or_moment()
     assert made.liquidated_usd(at + 30 * NS, "down") == (0.0, 18e5, 18e5)
 
 
+@pytest.mark.parametrize(("tick_ms", "phase_ms"), [(1_000, 0), (1_000, 950), (250, 130), (250, 0)])
+def test_who_follows_is_counted_alike_whenever_the_ticks_come(tick_ms, phase_ms):
+    (state,) = made_of = states("binance")
+    made = Conditions(made_of, ThrottleCorrection())
+    told = Liquidation(state.spec.name, START, "long", 1.0, 4e5, 100.0, "fill", None, "all", "x")
+    for ms in range(0, 40 * 120_000, 10):
+        at = START + ms * 1_000_000
+        # Forty bursts of five seconds: of each three sold dollars two follow a forced one.
+        if ms % 120_000 < 5_000 and ms % 1_000 in (300, 600, 900):
+            made.printed(at, state, told)
+            state.flow.add(at, 12e5, "sell")
+        if (ms - phase_ms) % tick_ms == 0:
+            made.advance(at)
+    assert made.psi("down") == pytest.approx(2.9, abs=0.1)
+    assert made.psi("up") == 1.5
+
+
 def test_interest_is_unknown_while_one_instrument_is_unheard():
     one, other = states("binance", "okx")
     made = Conditions([one, other], ThrottleCorrection())

@@ -139,6 +139,16 @@ def test_half_an_hour_passes_before_the_next_onset_of_a_tier():
     ]
 
 
+def test_within_half_an_hour_of_one_of_every_tier_there_is_none_whatever_is_not_heard():
+    story = [*quiet(), *crash(interest=960.0)[:10]]
+    n = len(story)
+    story += [minute(n, 94.0, high=97.0, interest=None, long=2e6)]
+    story += [minute(n + i, 94.0, interest=None) for i in range(1, 40)]
+    found, unknown = onsets(story)
+    assert found == [(QUIET, "down", (1, 2, 3))]
+    assert n not in unknown
+
+
 @pytest.mark.parametrize(
     "missing",
     [{"interest": None}, {"liquidated_long": None}, {"low": None}, {"close": float("nan")}],

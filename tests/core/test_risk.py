@@ -217,6 +217,17 @@ def test_what_is_not_known_is_unknown_and_not_calm(market, lacking):
     assert risk.phase == "unknown"
 
 
+def test_an_asset_alone_does_not_lack_contagion(market):
+    made, at = market
+
+    def unknown(**known):
+        risk = judged(made=made, at=at, contagion=None, **known)
+        return [r.text for r in risk.reasons if r.code == "unknown"]
+
+    assert any("contagion" in text for text in unknown())
+    assert not any("contagion" in text for text in unknown(is_alone=True))
+
+
 def test_a_lost_map_leaves_the_baseline_to_be_shown_beside_nothing(market):
     made, at = market
     risk = judged(made=made, at=at, map_confidence=None, coverage=None)

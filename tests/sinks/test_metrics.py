@@ -227,6 +227,7 @@ def full():
         for outlook in asset.outlooks.values():
             graded(outlook, market.at)
         for state in asset.instruments:
+            state.map.liquidation(market.at, "long", 1e4, "all")
             state.map.expected_usd, state.map.observed_usd = [2e6, 2e6], [1e6, 1e6]
     sources = market.full_sources()
     sources.sinks["redis"].last_success_at = AT / NS

@@ -11,14 +11,12 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from monitor.core.cascade.curves import STEP
+from monitor.core.prospect import LARGEST_MOVE, MOVED
 from monitor.events import Direction, Phase, Reason
 
 BASE_PROBABILITY = 1e-3
 """Of an ordinary quarter of an hour; where the weight of a probability begins (model.md A12)."""
 
-
-MOVED = 2.0
-"""Standard deviations of the move that amplification is told of."""
 
 SIGMAS_MOST = 20.0
 """A volatility says no more than that a move is beyond it: larger multiples are told as this."""
@@ -297,7 +295,7 @@ def _amplified(e: Evidence) -> list[Reason]:
     """What becomes of an ordinary move, which may be one that needs no further push."""
     if e.normal_move is None or e.loop_gain is None or _is_here(e):
         return []
-    move = MOVED * e.normal_move
+    move = min(MOVED * e.normal_move, LARGEST_MOVE)
     runs = e.critical_shock is not None and e.critical_shock <= move
     if not runs and e.amplification is not None and e.amplification <= 1.05:
         return []
@@ -306,7 +304,7 @@ def _amplified(e: Evidence) -> list[Reason]:
     if e.amplification is None:
         text += " would run farther than can be seen"
     else:
-        text += f" would {'run' if runs else 'go'} {e.amplification:.1f} times as far"
+        text += f" would {'run' if runs else 'go'} {max(e.amplification, 1.0):.1f} times as far"
     weight = 1.0 if e.amplification is None else 1 - 1 / max(e.amplification, 1.0)
     if runs and e.critical_shock is not None:
         # It adds nothing to the critical shock but how far that is.

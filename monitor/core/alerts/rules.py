@@ -32,9 +32,9 @@ class AlertRules(Struct, frozen=True):
         watch_shock, warning_shock: a critical shock, in normal moves of 15 minutes, up to which
             the phase is entered. Where there is a score it has counted the shock already, and the
             shock alone reaches no more than ``watch``.
-        shock_gain: the loop gain without which a critical shock, however near, enters no phase: a
-            fifth of the fuel, or five times the depth, must still leave a loop that feeds itself,
-            because neither is known any better than that.
+        shock_gain: the loop gain without which a critical shock, however near, enters no phase. It
+            is the mean over what is uncertain: a fifth of the fuel, or five times the depth, would
+            leave a mean of 1, and neither is known much better than that.
         shock_slack: the shock must be larger, or the gain smaller, by this factor before a phase
             is left.
         hold_s: how long evidence must lie below a phase before it steps down by one.

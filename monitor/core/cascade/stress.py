@@ -23,6 +23,7 @@ SETTLED: Final = 1e-4
 less than `CLOSED` more, a share, are not told."""
 
 CLOSED: Final = 1e-2
+"""Share of what is closed in the end."""
 
 _WEIGHED: Final = round(0.01 / STEP)
 _SMALLEST: Final = 1e-6
@@ -64,9 +65,9 @@ class VenueStress(Struct, frozen=True, gc=False):
     """One venue at the end of a shock.
 
     `landing_price` and `landing_ratio` (signed) are None where the price leaves the grid or the
-    venue's book within it is used up (`beyond`); the amounts are lower bounds then, and so are
-    those of the other venues by as much as arbitrage would bring them of `unclosed_usd`.
-    `unclosed_usd` is what else stands on the venue's map, as far as the grid reaches.
+    venue's book within it is used up (`beyond`); the amounts are lower bounds then, and those of
+    the other venues hold as long as none of `unclosed_usd` is closed, of which arbitrage would
+    bring them a part. That is what else stands on its map, as far as the grid reaches.
     `forced_flow_usd` is psi times what is liquidated, of which arbitrage takes a share to the other
     books. `shortfall_usd` is None while the maintenance margin is unknown.
     """

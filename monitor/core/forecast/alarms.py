@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from monitor.core.forecast.evidence import HALF_LIFE_DAYS
-from monitor.core.forecast.scorecard import GAP_S, MAX_ONSETS, STATE_VERSION, ratio
+from monitor.core.forecast.scorecard import GAP_S, MAX_KEPT, STATE_VERSION, ratio
 from monitor.core.forecast.unseen import REFRACTORY_S, Unseen, merged
 from monitor.core.saved import StateError
 from monitor.events import NS, Direction, Ungraded
@@ -85,9 +85,9 @@ class AlarmRecord:
         self._ended: deque[tuple[int, int]] = deque(maxlen=MAX_ALARMS)
         # The last ones decided, for onsets that the label finds late.
         self._past: deque[tuple[int, int]] = deque(maxlen=MAX_ALARMS)
-        self._onsets: deque[int] = deque(maxlen=MAX_ONSETS)
-        self._unseen: deque[Unseen] = deque(maxlen=MAX_ONSETS)
-        self._leads: deque[float] = deque(maxlen=MAX_ONSETS)
+        self._onsets: deque[int] = deque(maxlen=MAX_KEPT)
+        self._unseen: deque[Unseen] = deque(maxlen=MAX_KEPT)
+        self._leads: deque[float] = deque(maxlen=MAX_KEPT)
         self._spread = [0] * len(LEAD_EDGES_S)
         self._sums = dict.fromkeys(self.SUMS, 0.0)
         self._counts = dict.fromkeys(self.COUNTS, 0)
@@ -220,9 +220,9 @@ class AlarmRecord:
         self._at, self._standing = state.at, state.standing
         self._ended = deque(state.ended, maxlen=MAX_ALARMS)
         self._past = deque(state.decided, maxlen=MAX_ALARMS)
-        self._onsets = deque(state.onsets, maxlen=MAX_ONSETS)
-        self._unseen = deque(state.unseen, maxlen=MAX_ONSETS)
-        self._leads = deque(state.leads, maxlen=MAX_ONSETS)
+        self._onsets = deque(state.onsets, maxlen=MAX_KEPT)
+        self._unseen = deque(state.unseen, maxlen=MAX_KEPT)
+        self._leads = deque(state.leads, maxlen=MAX_KEPT)
         self._spread = list(state.spread)
         self._sums = {name: state.sums[name] for name in self.SUMS}
         self._counts = {name: state.counts[name] for name in self.COUNTS}

@@ -266,7 +266,7 @@ class Labeller:
             # In whichever of its units it is told.
             interest * max(1.0, prices[1])
             for m in self._minutes
-            if (interest := _reading(m)) is not None and (prices := m.prices) is not None
+            if (interest := _reading(m)) and (prices := m.prices) is not None
         ]
         return max(known, default=inf)
 
@@ -318,6 +318,9 @@ class Labeller:
     def _judged(self, d: int, suspect: Suspect) -> Verdict:
         """The verdict on a minute for which nothing more is awaited."""
         direction = DIRECTIONS[d]
+        quiet, last = self.rule.refractory_min * MINUTE_NS, self._last[d]
+        if all(suspect.at - since <= quiet for since in last):
+            return Verdict(suspect.at, direction, ())
         why = suspect.doubt or "open_interest_unheard"
         unknown = Verdict(suspect.at, direction, None, why, suspect.large)
         if suspect.before is None or suspect.least is None or suspect.before <= 0.0:
@@ -328,8 +331,6 @@ class Labeller:
             return Verdict(suspect.at, direction, ())
         if suspect.doubt is not None or not reached:
             return unknown
-        quiet = self.rule.refractory_min * MINUTE_NS
-        last = self._last[d]
         onsets = tuple(t for t in reached if suspect.at - last[t - 1] > quiet)
         for tier in onsets:
             last[tier - 1] = suspect.at

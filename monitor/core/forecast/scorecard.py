@@ -37,7 +37,9 @@ fortnight whoever says less always looks better.
 GAP_S: Final = 120
 """A longer silence between two calls is time that was not watched."""
 MAX_PENDING: Final = 512
-MAX_ONSETS: Final = 256
+MAX_KEPT: Final = 256
+"""Onsets, and stretches that nobody can judge, which have to outlast an hour's window and the half
+hour after it."""
 
 EDGES: Final = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.6, 1.0)
 """Of the reliability bins, in probability."""
@@ -147,8 +149,8 @@ class Scorecard:
         self._registered_at = 0
         self._faded_at = 0
         self._pending: deque[Forecast] = deque()
-        self._onsets: deque[int] = deque(maxlen=MAX_ONSETS)
-        self._unseen: deque[Unseen] = deque(maxlen=MAX_ONSETS)
+        self._onsets: deque[int] = deque(maxlen=MAX_KEPT)
+        self._unseen: deque[Unseen] = deque(maxlen=MAX_KEPT)
         self._matured = self._refused = self._positive = 0
         self._ungraded: dict[Ungraded, int] = dict.fromkeys(WHY, 0)
         self._last_onset = 0
@@ -446,8 +448,8 @@ class Scorecard:
         self._at, self._registered_at = state.at, state.registered_at
         self._faded_at, self._last_onset = state.faded_at, state.last_onset
         self._pending = deque(state.pending)
-        self._onsets = deque(state.onsets, maxlen=MAX_ONSETS)
-        self._unseen = deque(state.unseen, maxlen=MAX_ONSETS)
+        self._onsets = deque(state.onsets, maxlen=MAX_KEPT)
+        self._unseen = deque(state.unseen, maxlen=MAX_KEPT)
         self._ungraded = {why: state.ungraded[why] for why in WHY}
         self._recent_onsets = state.recent_onsets
         self._climate, self._baseline, self._map = (structs.replace(part) for part in kept)

@@ -44,7 +44,7 @@ from monitor.core.heatmap.calibration import (
 from monitor.core.heatmap.grid import STEP, Cohorts, Ledger, bin_of, mirrored
 from monitor.core.heatmap.margin import MarginTable, distances, first_closes
 from monitor.core.heatmap.pooling import BUCKET, BUCKETS, Estimate, published
-from monitor.core.heatmap.reading import FACED, Reading, Spread, moments, unspent
+from monitor.core.heatmap.reading import FACED, HOUR_NS, Reading, Spread, moments, unspent
 from monitor.core.saved import (
     STATE_VERSION,
     Prints,
@@ -69,7 +69,6 @@ _FACED_EDGES: Final = BUCKET * np.arange(FACED + 1)
 _ONES: Final[Floats] = np.ones(BUCKETS)
 _Kept: TypeAlias = tuple[Floats, tuple[Floats, Floats], tuple[Floats, Floats, float]]
 _SIDES: Final[tuple[Side, Side]] = ("long", "short")
-_HOUR_NS: Final = 3_600 * NS
 
 
 class Parameters(Struct, frozen=True):
@@ -386,7 +385,7 @@ class Map:
                 (middle + high) // 2,
             ):
                 entries.append(entry)
-                ages.append((at - c.at) / _HOUR_NS)
+                ages.append((at - c.at) / HOUR_NS)
                 lowest.append(worst)
                 came.append(new / 4)
             worst = min(worst, low)
@@ -430,7 +429,7 @@ class Map:
     def _settle(self, at: int) -> None:
         """Exits and entries of the interval that ends (A2, A4)."""
         assert self.cohorts is not None, "advance is called after the start only"
-        hours = (at - self._settled_at) / _HOUR_NS
+        hours = (at - self._settled_at) / HOUR_NS
         change = self.interest - self._settled
         volume = sum(self._profile.values())
         turnover = self.parameters.turnover_per_h * hours * self._settled
@@ -553,6 +552,11 @@ class Map:
         else:
             prints.late = max(0.0, prints.late - 1.0)
         prints.forget()
+
+    @property
+    def prints(self) -> bool:
+        """Whether its venue was ever heard to print a forced close."""
+        return bool(self._has_prints)
 
     @property
     def print_usd(self) -> float:
@@ -712,6 +716,7 @@ class Map:
         "_mark_at",
         "_interest_at",
         "_settled_at",
+        "_interval",
         "_glitch_at",
         "_read_at",
         "_bin",
@@ -791,8 +796,6 @@ class Map:
         self.cohorts, self._prints = (cohorts[0], cohorts[1]), (prints[0], prints[1])
         self._blend, self._profile = blend, state.profile
         self._away_since, self._is_resumed = self._mark_at, True
-        heard_at = max(self._mark_at, self._interest_at, self._settled_at)
-        self._interval = heard_at // int(self.parameters.interval_s * NS)
         for side in (0, 1):
             allowed = self.cohorts[side].shift[:-1] >= 0
             self._mix[side] = np.where(allowed, np.array(self.prior.mix[side]), 0.0)
@@ -818,5 +821,6 @@ def estimates(maps: Sequence[Map], at: int) -> list[Estimate]:
     if not maps:
         return []
     readings = [m.reading() for m in maps]
+    assert all(m.spread == maps[0].spread for m in maps), "maps of one belief"
     rows = moments(readings, maps[0].spread, at)
     return [m.believed(at, readings[i].first, rows[i]) for i, m in enumerate(maps)]
