@@ -587,7 +587,7 @@ class DirectionQuantities(Struct, frozen=True, kw_only=True):
         liquidity_withdrawal_ratio: -1 to 1, how far makers avoid the largest cluster.
         cluster_approach_ratio: share of taker flow towards a near cluster, less that otherwise.
         engine_backlog_usd: swept and not yet printed, fading over a minute.
-        engine_throughput_usd_per_second: of the fast bursts of forced closes.
+        engine_throughput_usd_per_second: that 95 % of forced USD did not exceed over ten seconds.
         depeg_liquidated_usd: closed at once if margin lost so much of its value, were all of it
             in the fallen collateral: an upper bound.
         contagion_export_ratio, contagion_import_ratio: what its moves do to the other assets, and

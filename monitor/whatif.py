@@ -37,7 +37,6 @@ from monitor.core.depth.supply import (
     continued,
     tail_exponent,
 )
-from monitor.core.depth.survival import absorbed
 from monitor.core.forecast.prints import PSI, PSI_MOST
 from monitor.core.heatmap.pooling import by_distance
 from monitor.core.prospect import USUAL_W
@@ -49,9 +48,8 @@ from monitor.pipeline import Pipeline
 STEEPEST: Final = 10.0
 """Depth nearer than the first published distance is taken to fall no faster than this power."""
 
-AT_CAP: Final = 0.95
-"""Of psi's cap from which its estimate is taken to stand there: the throughput that is published
-beside it is a few seconds older, so that it does not come out to the digit."""
+AT_CAP: Final = 0.999
+"""Of psi's cap, from which its estimate is taken to stand there."""
 
 
 class Question(Struct, frozen=True):
@@ -183,10 +181,9 @@ def _psi(risk: DirectionRisk | None) -> tuple[float, bool]:
     """Psi as published, and whether its estimate, before what is refilled, stands at its cap."""
     if risk is None or risk.mechanism is None:
         return PSI, False
-    measured = risk.quantities
-    throughput = None if measured is None else measured.engine_throughput_usd_per_second
-    taken = 1.0 - absorbed(risk.refill_usd_s, throughput)
-    return risk.mechanism.psi, risk.mechanism.psi >= AT_CAP * PSI_MOST * taken
+    left = risk.components.get("refill_failure")
+    whole = risk.mechanism.psi / (1.0 if left is None else left)
+    return risk.mechanism.psi, whole >= AT_CAP * PSI_MOST
 
 
 def _depth_curve(bands: list[Band], side: int) -> Floats:

@@ -113,7 +113,6 @@ class Conditions:
             either.prints.heard = True
         side.prints.add(at, state.spec.venue, event.usd, event.completeness)
         side.hawkes.heard(at)
-        side.throughput.add(at, event.usd)
         self._liquidated.clear()
 
     def advance(self, at: int) -> Minute | None:
@@ -140,7 +139,9 @@ class Conditions:
         self._net_flow += bought - sold
         for direction, side in self._by_direction.items():
             taken = sold if direction == "down" else bought
-            side.follow_on.second(side.prints.fresh(at), taken)
+            forced = side.prints.fresh(at)
+            side.follow_on.second(forced, taken)
+            side.throughput.second(at, forced)
             move = self.moves_sigma(direction)
             depth = self.depth_usd(direction)
             side.survival.observe(at, None if move is None else move[1], depth)
@@ -281,6 +282,12 @@ class Conditions:
     def throughput(self, direction: Direction) -> float | None:
         """How fast liquidation engines have been seen to work, USD/s."""
         return self._by_direction[direction].throughput.usd_per_s()
+
+    def absorbed(self, direction: Direction) -> float | None:
+        """Share of forced flow that what is refilled takes; None while refill is not known."""
+        refill = self.refill_usd_s(direction)
+        found = self._by_direction[direction].throughput.absorbed(refill)
+        return None if refill is None else found
 
     def depth_usd(self, direction: Direction) -> float | None:
         """Depth within 1 % over the books that are believed; None without any."""

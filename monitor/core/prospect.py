@@ -17,7 +17,7 @@ from monitor.core.cascade.curves import Floats, value_at
 from monitor.core.cascade.impact import stop_of_requote
 from monitor.core.cascade.loop import Folds, as_ratio, gain_window, solve
 from monitor.core.conditions import Conditions
-from monitor.core.depth.survival import NODES, absorbed
+from monitor.core.depth.survival import NODES
 from monitor.core.forecast.coefficients import LABEL_SIGMAS
 from monitor.core.forecast.features import PerHorizon
 from monitor.core.forecast.label import LabelRule
@@ -83,8 +83,7 @@ class Prospect(Struct, frozen=True):
 
 def psi(conditions: Conditions, direction: Direction) -> float:
     """Flow that hits the book for each forced dollar, what is refilled meanwhile taken off."""
-    refill, throughput = conditions.refill_usd_s(direction), conditions.throughput(direction)
-    return conditions.psi(direction) * (1.0 - absorbed(refill, throughput))
+    return conditions.psi(direction) * (1.0 - (conditions.absorbed(direction) or 0.0))
 
 
 def prospect(

@@ -24,7 +24,6 @@ from monitor.core.cascade.loop import (
 )
 from monitor.core.conditions import SIGN, Conditions
 from monitor.core.depth.supply import Curve
-from monitor.core.depth.survival import absorbed
 from monitor.core.forecast.alarms import AlarmRecord, AlarmState
 from monitor.core.forecast.components import components
 from monitor.core.forecast.features import Features, PerHorizon
@@ -270,14 +269,13 @@ class Outlook:
         at, d, volatility = now.at, self._direction, now.volatility
         chain = None if ahead is None else ahead.chains.get(d)
         normal = conditions.normal_liquidated_usd(d)
-        refill = conditions.refill_usd_s(d)
         return Features(
             structural=None if chain is None else chain.reached,
             passage=None if ahead is None else ahead.passage,
             sigma_fast=None if volatility is None else volatility.sigma[1],
             sigma_slow=None if volatility is None else volatility.day,
             depth=conditions.depth_ratio(d),
-            refill=None if refill is None else absorbed(refill, conditions.throughput(d)),
+            refill=conditions.absorbed(d),
             gain=None if chain is None else chain.gain,
             fuel=None if chain is None else chain.fuel_ratio,
             funding=conditions.funding_z(at, d),

@@ -61,7 +61,7 @@ _DIRECTION: Final = {
         ("insurance_shortfall_usd", "What funds would lose after a sale that moves a worn book."),
         ("post_sweep_reversion_ratio", "Share of a sweep's move that came back in 15 minutes."),
         ("engine_backlog_usd", "Swept and not yet printed, fading over a minute."),
-        ("engine_throughput_usd_per_second", "Rate of fast bursts of forced closes."),
+        ("engine_throughput_usd_per_second", "Rate that 95 % of forced USD did not exceed."),
         ("contagion_export_ratio", "What a move of the asset does to another, on average."),
     )
 }

@@ -1,5 +1,6 @@
-"""Depth that survives a shock, taught by events; engine throughput, measured by bursts."""
+"""Depth that survives a shock, taught by events; engine throughput, measured in storms."""
 
+from itertools import pairwise
 from math import exp, inf, nan
 
 import pytest
@@ -13,7 +14,6 @@ from monitor.core.depth.survival import (
     SurvivalState,
     Throughput,
     ThroughputState,
-    absorbed,
     decay,
     survival,
 )
@@ -98,31 +98,54 @@ def test_what_was_taught_survives_a_restart_and_damage_is_refused():
     assert other.state() == taught.state()
 
 
-def test_throughput_is_the_rate_of_the_largest_bursts():
+def heard(*stretches):
+    """Engines seen for stretches of (seconds, USD in each)."""
     engine, at = Throughput(), 0
-    for burst in range(41):
-        assert (engine.usd_per_s() is None) == (burst <= 20)
-        at += 60 * NS
-        for _ in range(5):  # five prints in four seconds
-            engine.add(at, 4e6 if burst >= 30 else 4e3)
+    for seconds, usd in stretches:
+        for _ in range(seconds):
             at += NS
-    assert engine.usd_per_s() == pytest.approx(5e6)
-    engine.add(at, nan)
-    engine.add(at, -3.0)
+            engine.second(at, usd)
+    return engine
+
+
+TRICKLE, STORM = (3_600, 50.0), (60, 3e6)
+
+
+def test_throughput_is_that_of_storms_and_not_of_what_trickles():
+    assert heard((100, 0.0)).usd_per_s() is None
+    assert heard(TRICKLE).usd_per_s() == pytest.approx(50.0)
+    for told in ((TRICKLE, STORM, (10, 0.0)), (STORM, TRICKLE)):
+        assert heard(*told).usd_per_s() == pytest.approx(3e6)
+    engine = heard(STORM, TRICKLE)
     other = Throughput()
     other.restore(engine.state())
     assert other.usd_per_s() == engine.usd_per_s()
+    assert other.absorbed(1e6) == engine.absorbed(1e6)
 
 
 def test_a_damaged_throughput_is_refused():
-    for rates in ([1.0] * 513, [inf], [-1.0], [0.0]):
+    for windows in ([1.0] * 1_025, [inf], [-1.0], [0.0]):
         with pytest.raises(StateError):
-            Throughput().restore(ThroughputState(rates))
+            Throughput().restore(ThroughputState(windows))
 
 
 def test_refill_absorbs_at_most_nine_tenths_and_nothing_when_unknown():
-    assert absorbed(2e5, 1e6) == pytest.approx(0.2)
-    assert absorbed(2e7, 1e6) == 0.9
-    assert absorbed(-2e5, 1e6) == 0.0
-    for refill, throughput in ((None, 1e6), (1e6, None), (1e6, 0.0), (nan, 1.0), (1.0, nan)):
-        assert absorbed(refill, throughput) == 0.0
+    stormy = heard(STORM, (10, 0.0))
+    assert stormy.absorbed(6e5) == pytest.approx(0.2, rel=0.05)
+    assert stormy.absorbed(2e7) == pytest.approx(0.9, rel=0.05)
+    for refill in (None, 0.0, -2e5, nan):
+        assert stormy.absorbed(refill) == 0.0
+    assert Throughput().absorbed(1e6) == 0.0
+
+
+def test_refill_that_outpaces_a_trickle_says_little_of_a_storm():
+    assert heard(TRICKLE).absorbed(6e5) < 0.05
+
+
+def test_what_refill_takes_does_not_leap_while_a_storm_is_heard():
+    engine, at, told = Throughput(), 0, []
+    for _ in range(120):
+        at += NS
+        engine.second(at, 3e6)
+        told.append(engine.absorbed(6e5))
+    assert max(abs(b - a) for a, b in pairwise(told)) < 0.2

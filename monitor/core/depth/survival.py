@@ -46,12 +46,17 @@ USUAL_S: Final = 300.0
 USUAL_MIN_S: Final = 60.0
 """Seconds of it that must have been heard."""
 
-BURST_GAP_NS: Final = 2 * NS
-"""Prints at most this far apart belong to one burst."""
+WINDOW_NS: Final = 10 * NS
+"""Time over which the rate of forced closes is taken."""
 
-BURSTS: Final = 512
-BURSTS_MIN: Final = 20
-"""Bursts remembered, and bursts without which a throughput is not known."""
+WINDOWS: Final = 1024
+"""Windows with forced closes that are remembered."""
+
+FASTEST: Final = 0.95
+"""Of all forced USD, the share that came no faster than engines are said to work."""
+
+PRIOR_USD: Final = 5e6
+"""Forced USD that must have been seen for half of what refill takes to be believed."""
 
 ABSORBED_MAX: Final = 0.9
 
@@ -185,41 +190,53 @@ class Survival:
 
 
 class ThroughputState(Struct, frozen=True):
-    """Rates of the bursts seen, in USD/s, oldest first."""
+    """Forced USD of the windows that had any, oldest first."""
 
-    rates: list[float]
+    windows: list[float]
 
 
 class Throughput:
-    """How fast liquidation engines work: the 95th percentile of bursts of prints, in USD/s.
+    """How fast liquidation engines work: the rate that 95 % of forced USD did not exceed, in USD/s.
 
-    A burst is prints at most two seconds apart; its rate is over its duration, a second at least.
+    Weighed by USD, because a storm is a few windows among many in which something trickles, and its
+    rate is what refill has to keep up with.
     """
 
     def __init__(self) -> None:
-        self._rates: deque[float] = deque(maxlen=BURSTS)
-        self._first = self._last = 0
-        self._usd = 0.0
-        self._p95: float | None = None
+        self._windows: deque[float] = deque(maxlen=WINDOWS)
+        self._window = 0
+        self._open_usd = 0.0
+        self._seen_usd = 0.0
+        self._fastest: float | None = None
 
-    def add(self, at: int, usd: float) -> None:
-        """Take one liquidation, corrected for throttled feeds, at `at` (ns)."""
-        if not (isfinite(usd) and usd > 0.0):
-            return
-        if self._usd and at - self._last > BURST_GAP_NS:
-            self._end()
-        if not self._usd:
-            self._first = at
-        self._usd += usd
-        self._last = at
+    def second(self, at: int, usd: float) -> None:
+        """Take what was closed by force in the second before `at` (ns), made up for throttling."""
+        window = at // WINDOW_NS
+        if window > self._window:
+            if self._open_usd > 0.0:
+                self._windows.append(self._open_usd)
+                self._rank()
+            self._window, self._open_usd = window, 0.0
+        self._open_usd += usd
 
     def usd_per_s(self) -> float | None:
-        """USD per second; None before twenty bursts have ended."""
-        return self._p95
+        """USD per second; None before anything was closed by force."""
+        return self._fastest
+
+    def absorbed(self, refill_usd_s: float | None) -> float:
+        """Share of forced flow that makers who come back take, ``clip(R / Gamma, 0, 0.9)`` (A7).
+
+        As far as that is known: with `PRIOR_USD` seen, half of it; 0 while either is unknown,
+        because what is not known to help does not.
+        """
+        if refill_usd_s is None or self._fastest is None or not refill_usd_s > 0.0:
+            return 0.0
+        known = self._seen_usd / (self._seen_usd + PRIOR_USD)
+        return known * min(refill_usd_s / self._fastest, ABSORBED_MAX)
 
     def state(self) -> ThroughputState:
         """Everything that `restore` needs."""
-        return ThroughputState(list(self._rates))
+        return ThroughputState(list(self._windows))
 
     def restore(self, state: ThroughputState) -> None:
         """Go on from a saved state.
@@ -227,32 +244,18 @@ class Throughput:
         Raises:
             StateError: it does not fit.
         """
-        if len(state.rates) > BURSTS:
-            raise StateError(f"throughput remembers {len(state.rates)} bursts, not {BURSTS}")
-        if not all(isfinite(rate) and rate > 0.0 for rate in state.rates):
-            raise StateError("throughput holds a number that is no rate")
-        self._rates = deque(state.rates, maxlen=BURSTS)
-        self._rank()
-
-    def _end(self) -> None:
-        seconds = max((self._last - self._first) / NS, 1.0)
-        self._rates.append(self._usd / seconds)
-        self._usd = 0.0
+        if len(state.windows) > WINDOWS:
+            raise StateError(f"throughput remembers {len(state.windows)} windows, not {WINDOWS}")
+        if not all(isfinite(usd) and usd > 0.0 for usd in state.windows):
+            raise StateError("throughput holds a number that is no amount")
+        self._windows = deque(state.windows, maxlen=WINDOWS)
         self._rank()
 
     def _rank(self) -> None:
-        enough = len(self._rates) >= BURSTS_MIN
-        ranked = sorted(self._rates)
-        self._p95 = ranked[int(0.95 * (len(ranked) - 1))] if enough else None
-
-
-def absorbed(refill_usd_s: float | None, throughput_usd_s: float | None) -> float:
-    """Share of forced flow that makers who come back take, ``clip(R / Gamma, 0, 0.9)`` (A7).
-
-    0 while either is unknown: what is not known to help does not.
-    """
-    if refill_usd_s is None or throughput_usd_s is None:
-        return 0.0
-    if not (refill_usd_s > 0.0 and throughput_usd_s > 0.0):
-        return 0.0
-    return min(refill_usd_s / throughput_usd_s, ABSORBED_MAX)
+        self._seen_usd = sum(self._windows)
+        below, limit = 0.0, FASTEST * self._seen_usd
+        for usd in sorted(self._windows):
+            below += usd
+            if below >= limit:
+                self._fastest = usd * NS / WINDOW_NS
+                return
