@@ -513,8 +513,10 @@ class Mechanism(Struct, frozen=True, kw_only=True):
     """The loop as solved: where it starts, how strong it is and where it would end.
 
     Attributes:
-        critical_shock, critical_usd: the smallest move, and the smallest sale or purchase, that
-            would run by itself; None where none is found up to `reach`.
+        critical_shock, critical_usd: the smallest sale or purchase that would run by itself, and
+            how far it moves the price till then; None where none is found up to `reach`.
+        critical_requote: the smallest move of all quotes at once, as by news, that would run on by
+            itself; what the what-if asks for. None likewise.
         landing: how far from the mark it would end, a ratio; None without a critical shock, or
             with `beyond`: farther than can be seen.
         loop_gain: the largest along the path, between the prices `gain_from` and `gain_to`; capped
@@ -522,13 +524,15 @@ class Mechanism(Struct, frozen=True, kw_only=True):
         supercritical_share: of the distances within 5 %, that with a loop gain above 1.
         amplification: of a move of two standard deviations in 15 minutes; None: beyond what is
             seen.
-        jump, liquidated_usd: how far and how much, if it comes; None where it cannot.
+        jump, liquidated_usd: how far and how much, if it comes, at least with `beyond`; None where
+            most of what is uncertain has no critical shock.
         psi: flow that hits the book for each forced dollar, what is refilled meanwhile taken off.
         elasticity_depth, elasticity_fuel: change of ln(critical_usd) with ln(depth), ln(fuel).
     """
 
     critical_shock: float | None
     critical_usd: float | None
+    critical_requote: float | None
     landing: float | None
     beyond: bool
     reach: float

@@ -155,6 +155,7 @@ def direction_risk(direction: str = "down", **fields: Any) -> DirectionRisk:
         "mechanism": Mechanism(
             critical_shock=0.012,
             critical_usd=45e6,
+            critical_requote=0.025,
             landing=0.041,
             beyond=False,
             reach=0.25,

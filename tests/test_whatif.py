@@ -269,17 +269,14 @@ def test_from_redis_a_psi_at_its_cap_is_known_in_spite_of_what_makers_put_back(d
     risk = daemon.latest.states["risk", "BTC", ""].data
     (down,) = [d for d in risk.directions if d.direction == "down"]
 
-    def at(psi):
+    def at(psi, left):
         change = msgspec.structs.replace
-        return change(
-            down,
-            mechanism=change(down.mechanism, psi=psi),
-            refill_usd_s=4e5,
-            quantities=change(down.quantities, engine_throughput_usd_per_second=1e6),
-        )
+        parts = down.components | {"refill_failure": left}
+        return change(down, mechanism=change(down.mechanism, psi=psi), components=parts)
 
-    assert whatif._psi(at(0.6 * PSI_MOST)) == (0.6 * PSI_MOST, True)
-    assert whatif._psi(at(0.5 * PSI_MOST)) == (0.5 * PSI_MOST, False)
+    assert whatif._psi(at(0.6 * PSI_MOST, 0.6)) == (0.6 * PSI_MOST, True)
+    assert whatif._psi(at(0.5 * PSI_MOST, 0.6)) == (0.5 * PSI_MOST, False)
+    assert whatif._psi(at(PSI_MOST, None)) == (PSI_MOST, True)
     assert whatif._psi(None)[1] is False
 
 

@@ -50,6 +50,8 @@ class Chain(Struct, frozen=True):
     Attributes:
         folds, weights: by node of survival and level of the map, shape (W, M).
         critical: median critical move, sale and landing; None where most nodes have none.
+        requote: at the same node, the smallest move of the whole book, as news makes it, that
+            closes push on; None where none does.
         reached: chance per horizon that the critical point is reached.
         gain, supercritical_share: as in `Folds`, the mean of the nodes.
         fuel_ratio: fuel over depth within two standard deviations; None without depth.
@@ -61,6 +63,7 @@ class Chain(Struct, frozen=True):
     folds: Folds
     weights: Floats
     critical: tuple[float, float, float | None] | None
+    requote: float | None
     reached: PerHorizon
     gain: float
     supercritical_share: float
@@ -115,10 +118,12 @@ def prospect(
         forced, resting = value_at(fuel, reach), USUAL_W * value_at(depth, reach)
         middle = _middle(folds[i], weights[i])
         node = divmod(middle, len(scale))
+        requote = float(folds[i].requote_distance.flat[middle])
         chains[d] = Chain(
             folds=folds[i],
             weights=weights[i],
             critical=_critical(folds[i], middle, d),
+            requote=None if isnan(requote) else as_ratio(requote, d),
             reached=reached[i],
             gain=_mean(folds[i].gain, weights[i]),
             supercritical_share=_mean(folds[i].supercritical_share, weights[i]),

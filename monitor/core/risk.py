@@ -194,7 +194,9 @@ class Outlook:
         )
         alerts = self._phases.step(evidence, picture)
         standing = self._phases.standing()
-        self.alarms.step(at, is_alarm=_is_alarm(standing.phase))
+        # A cascade that nobody called before is no alarm, one that was called goes on being one.
+        goes_on = standing.phase == "cascading"
+        self.alarms.step(at, is_alarm=None if goes_on else _warns(standing.phase))
         rival = None if p_baseline is None else score(p_baseline[1], self._model.base[HEADLINE])
         self.rival.step(at, is_alarm=rival is not None and rival >= self._rules.warning_score)
         parts = components(features)
@@ -310,6 +312,7 @@ class Outlook:
             probabilities=known or None,
             critical_shock=None if found is None else found[0],
             critical_usd=None if found is None else found[1],
+            critical_requote=None if chain is None else chain.requote,
             normal_move=normal,
             loop_gain=None if chain is None else chain.gain,
             amplification=None if chain is None else chain.amplification,
@@ -338,12 +341,15 @@ class Outlook:
         d, folds = self._direction, chain.folds
         found = chain.critical
         bad = severity(folds, chain.weights, d)
+        # Of a few nodes alone it would be the size of the unlikely.
+        jump, burnt = (bad.jump_ratio, bad.liquidated_usd) if bad.weight >= 0.5 else (None, None)
         slope = _slope(folds, now.level_sd)
         near, far = _stretch(now.mark, folds, d)
         is_beyond = bad.beyond is not None and bad.beyond >= 0.5
         return Mechanism(
             critical_shock=None if found is None else found[0],
             critical_usd=None if found is None else found[1],
+            critical_requote=chain.requote,
             landing=None if found is None or is_beyond else found[2],
             beyond=is_beyond,
             reach=as_ratio(folds.reach, d),
@@ -352,10 +358,10 @@ class Outlook:
             gain_to=far,
             supercritical_share=chain.supercritical_share,
             amplification=chain.amplification,
-            jump=None if bad.jump_ratio is None else Range(*bad.jump_ratio),
+            jump=None if jump is None else Range(*jump),
             liquidated_usd=None
-            if bad.liquidated_usd is None
-            else Range(*(min(usd, now.interest_usd) for usd in bad.liquidated_usd)),
+            if burnt is None
+            else Range(*(min(usd, now.interest_usd) for usd in burnt)),
             psi=chain.psi,
             elasticity_depth=None if slope is None else 1.0 - slope,
             elasticity_fuel=slope,
@@ -464,5 +470,5 @@ def _stretch(mark: float, folds: Folds, direction: Direction) -> tuple[float, fl
     return mark * exp(sign * folds.gain_from), mark * exp(sign * folds.gain_to)
 
 
-def _is_alarm(phase: str) -> bool:
-    return phase == "cascading" or (phase in RISK and RISK.index(phase) >= WARNING)
+def _warns(phase: str) -> bool:
+    return phase in RISK and RISK.index(phase) >= WARNING

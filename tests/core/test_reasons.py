@@ -12,6 +12,7 @@ from monitor.core.alerts.reasons import (
     Evidence,
     Picture,
     Unheard,
+    brief,
     duration,
     money,
     percent,
@@ -52,13 +53,42 @@ def test_a_gain_beyond_measure_is_told_as_a_bound():
 
 
 def test_a_fall_that_needs_no_shock_is_said_to_be_what_the_map_says():
-    here = structs.replace(FRAGILE, critical_shock=0.0, critical_usd=0.0)
-    (said,) = [
-        r.text for r in ranked(here, PICTURE) if r.code in ("critical_shock", "amplification")
-    ]
-    assert said == (
-        "by the map any fall from here runs on by itself; the chance allows for its error"
-    )
+    def said(gain):
+        here = structs.replace(FRAGILE, critical_shock=0.0, critical_usd=0.0, loop_gain=gain)
+        told = [r for r in ranked(here, PICTURE) if r.code in ("critical_shock", "amplification")]
+        return [r.text for r in told]
+
+    start = "by the map any fall from here runs on by itself; "
+    assert said(8.0) == [start + "the chance allows for the error of map and depth"]
+    assert said(2.4) == [start + "its loop gain is within the error of map and depth"]
+
+
+def test_what_news_sets_off_is_told_where_it_is_less_than_a_sale_would_have_to_move():
+    def said(news):
+        e = structs.replace(
+            FRAGILE, critical_shock=0.02, critical_usd=45e6, critical_requote=news, amplification=8
+        )
+        return [r.text for r in ranked(e) if r.code in ("critical_shock", "amplification")]
+
+    assert "a fall of 2.0 % by a sale of $45 M, or of 0.80 % by news, sets it off" in said(0.008)
+    assert "a fall of 2.0 % or a sale of $45 M sets it off" in said(0.03)
+    assert "a fall of 2.0 % or a sale of $45 M sets it off" in said(None)
+    assert any("is past the critical one" in text for text in said(0.001))
+
+
+def test_a_few_liquidations_of_which_nobody_knows_the_normal_weigh_little():
+    def weight(usd):
+        e = structs.replace(FRAGILE, normal_liquidated_usd=None, liquidated_usd=(0.0, usd, usd))
+        (found,) = [r.weight for r in ranked(e) if r.code == "liquidations"]
+        return found
+
+    assert weight(1.1e3) < 0.001
+    assert weight(2e9) > 0.9
+
+
+def test_a_list_of_the_unknown_is_short_in_an_alert():
+    assert brief("unknown: a, b, c") == "unknown: a, b, c"
+    assert brief("unknown: a, b, c, d, e, f") == "unknown: a, b, c and 3 more"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +135,7 @@ def test_a_move_that_hardly_grows_is_no_reason():
 def test_a_move_is_measured_by_the_volatility_before_it_and_not_beyond_its_meaning(sigmas, said):
     e = structs.replace(FRAGILE, moves=(0.011, 0.02), moves_sigma=(sigmas, 1.0))
     (text,) = [r.text for r in ranked(e) if r.code == "move"]
-    assert text.removeprefix("a fall of 1.1 % in 60 s, ") == (
+    assert text.removeprefix("a fall of 1.1 % within 60 s, ") == (
         f"{said} standard deviations by the volatility before it"
     )
 
@@ -165,7 +195,7 @@ def test_a_running_cascade_is_led_by_what_has_happened():
     texts = [r.text for r in ranked(running)]
     assert texts[0] == "open interest down 3.1 % in 5 min"
     assert texts[1] == "$21 M of longs liquidated in 60 s, 525 times normal"
-    assert any(text.startswith("a fall of 1.1 % in 60 s, 9.0 standard") for text in texts)
+    assert any(text.startswith("a fall of 1.1 % within 60 s, 9.0 standard") for text in texts)
 
 
 @pytest.mark.parametrize(

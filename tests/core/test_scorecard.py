@@ -441,6 +441,20 @@ def test_no_lead_is_claimed_where_the_cascade_may_have_begun_before():
     assert [score.recall for score in scores] == [1, 0]
 
 
+def test_a_cascade_that_is_only_called_when_it_runs_had_no_alarm():
+    def recall(early):
+        r = AlarmRecord("BTC", "down")
+        for minute in range(180):
+            runs = 60 <= minute < 80
+            r.step(at(60 * minute), is_alarm=None if runs else early and 50 <= minute < 60)
+            if minute == 62:
+                r.onset(at(60 * 60))
+        return r.score().recall, r.score().lead_median_s, r.score().false_alarms_total
+
+    assert recall(early=False) == (0.0, 0.0, 0)
+    assert recall(early=True) == (1.0, 600.0, 0)
+
+
 def test_an_empty_record_has_no_figures():
     score = AlarmRecord("BTC", "down").score()
     found = {score.precision, score.recall, score.lead_median_s, score.false_alarms_per_day}

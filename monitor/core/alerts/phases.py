@@ -14,7 +14,7 @@ from msgspec import Struct
 from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.quality import Latch, copied
 from monitor.core.alerts.realised import Cascade, has_moved, is_heavy, is_realised
-from monitor.core.alerts.reasons import Burst, Evidence, Picture, duration, ranked
+from monitor.core.alerts.reasons import Burst, Evidence, Picture, brief, duration, ranked
 from monitor.core.alerts.rules import CRITICAL, RISK, SEVERITY, WARNING, AlertRules
 from monitor.core.saved import StateError
 from monitor.events import NS, Action, Alert, Direction, Phase, Reason
@@ -385,7 +385,7 @@ class Phases:
         held = self._reserve()
         # What hardly contributes is not worth a line, what is unknown is.
         told = [reason.text for reason in reasons if reason.weight >= 0.1][:4]
-        told += [reason.text for reason in reasons if reason.weight == 0][:2]
+        told += [brief(reason.text) for reason in reasons if reason.weight == 0][:2]
         why = "; ".join(told) or "no further evidence"
         was = f" (was {previous})" if previous != self._phase else ""
         text = f"{self._asset} {self._direction}: {self._phase}{was}: {why}"

@@ -5,11 +5,12 @@
 """
 
 from collections.abc import Iterable
-from math import isfinite
+from math import inf, isfinite
 
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from monitor.core.alerts.rules import SHOCK_GAIN
 from monitor.core.cascade.curves import STEP
 from monitor.core.prospect import LARGEST_MOVE, MOVED
 from monitor.events import Direction, Phase, Reason
@@ -17,6 +18,9 @@ from monitor.events import Direction, Phase, Reason
 BASE_PROBABILITY = 1e-3
 """Of an ordinary quarter of an hour; where the weight of a probability begins (model.md A12)."""
 
+
+LEAST_TOLD = 1e-4
+"""A smaller move is not worth a word."""
 
 SIGMAS_MOST = 20.0
 """A volatility says no more than that a move is beyond it: larger multiples are told as this."""
@@ -62,6 +66,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         critical_shock: smallest move that sets a cascade off, a ratio of price. None: none is
             within the curve, or, where `stale` says so, it is not known.
         critical_usd: smallest sale (purchase, upwards) that does.
+        critical_requote: smallest move of all quotes at once, as by news, that does; a ratio.
         normal_move: one standard deviation of the price over 15 minutes, a ratio.
         loop_gain: the largest along the path (model.md A8).
         amplification: of a move of `MOVED` standard deviations over 15 minutes; None where it runs
@@ -92,6 +97,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     probabilities: dict[int, float] | None = None
     critical_shock: float | None = None
     critical_usd: float | None = None
+    critical_requote: float | None = None
     normal_move: float | None = None
     loop_gain: float | None = None
     amplification: float | None = None
@@ -201,6 +207,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h"
 
 
+def brief(listed: str) -> str:
+    """``unknown: one, two, three and 4 more``: no more than three of a list."""
+    names = listed.split(", ")
+    return listed if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
 class Words(Struct, frozen=True):
     """The terms of one direction."""
 
@@ -267,11 +279,20 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
         found.append(Reason("loop_gain", text, _share(e.loop_gain, 1.0)))
     if e.critical_shock is not None:
         text = f"a {words.move} of {percent(e.critical_shock)}"
-        if e.critical_usd is not None:
+        news = e.critical_requote
+        if news is not None and STEP <= news < e.critical_shock and e.critical_usd is not None:
+            text += (
+                f" by a {words.order} of {money(e.critical_usd)}, or of {percent(news)} by news,"
+            )
+        elif e.critical_usd is not None:
             text += f" or a {words.order} of {money(e.critical_usd)}"
         if _is_here(e):
-            text = f"by the map any {words.move} from here runs on by itself"
-            text += "; the chance allows for its error"
+            text = f"by the map any {words.move} from here runs on by itself; "
+            weak = e.loop_gain is not None and e.loop_gain < SHOCK_GAIN
+            text += (
+                "its loop gain is within the error" if weak else "the chance allows for the error"
+            )
+            text += " of map and depth"
         else:
             text += " sets it off"
         scale = e.normal_move or 0.01
@@ -296,7 +317,8 @@ def _amplified(e: Evidence) -> list[Reason]:
     if e.normal_move is None or e.loop_gain is None or _is_here(e):
         return []
     move = min(MOVED * e.normal_move, LARGEST_MOVE)
-    runs = e.critical_shock is not None and e.critical_shock <= move
+    nearest = min((x for x in (e.critical_shock, e.critical_requote) if x is not None), default=inf)
+    runs = nearest <= move
     if not runs and e.amplification is not None and e.amplification <= 1.05:
         return []
     text = f"a {WORDS[e.direction].move} of {percent(move)}, twice what is normal in 15 min,"
@@ -306,9 +328,9 @@ def _amplified(e: Evidence) -> list[Reason]:
     else:
         text += f" would {'run' if runs else 'go'} {max(e.amplification, 1.0):.1f} times as far"
     weight = 1.0 if e.amplification is None else 1 - 1 / max(e.amplification, 1.0)
-    if runs and e.critical_shock is not None:
+    if runs:
         # It adds nothing to the critical shock but how far that is.
-        weight = min(weight, _share(e.normal_move, e.critical_shock))
+        weight = min(weight, _share(e.normal_move, nearest))
     return [Reason("amplification", text, weight)]
 
 
@@ -341,14 +363,16 @@ def _realised(e: Evidence) -> list[Reason]:
             # Less than a dollar a minute is nothing to compare with.
             times = latest / max(normal, 1.0)
             text += f", {times:.0f} times normal" if times >= 1.5 else ", no more than normal"
-        weight = _share(latest, 10 * normal) if normal else 0.5
+        # Where nobody knows what is normal, a book that it would empty is the measure.
+        usual = 10 * normal if normal else e.depth_usd
+        weight = _share(latest, latest if usual is None else usual)
         found.append(Reason("liquidations", text, weight))
     if e.moves is not None:
         sigmas = e.moves_sigma or (0.0, 0.0)
         # The window in which the move is the more unusual one.
         at = 0 if sigmas[0] > sigmas[1] else 1
-        if e.moves[at] > 0:
-            text = f"a {words.move} of {percent(e.moves[at])} in {(60, 300)[at]} s"
+        if e.moves[at] >= LEAST_TOLD:
+            text = f"a {words.move} of {percent(e.moves[at])} within {(60, 300)[at]} s"
             if sigmas[at] >= 1:
                 beyond = sigmas[at] > SIGMAS_MOST
                 multiple = f"more than {SIGMAS_MOST:.0f}" if beyond else f"{sigmas[at]:.1f}"

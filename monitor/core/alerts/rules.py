@@ -22,6 +22,10 @@ BY_RULE: Final = ("hysteresis: ", "hold: ", "cascade: ", "exhausted: ")
 """Beginnings of what is told as holding a phase where that is a rule and not a missing input."""
 
 
+SHOCK_GAIN: Final = 5.0
+"""Loop gain below which a critical shock is within the error of map and depth."""
+
+
 class AlertRules(Struct, frozen=True):
     """Every threshold; Prometheus rules and dashboards use the same numbers.
 
@@ -68,7 +72,7 @@ class AlertRules(Struct, frozen=True):
     leave_margin: float = 0.1
     watch_shock: float = 2.0
     warning_shock: float = 1.0
-    shock_gain: float = 5.0
+    shock_gain: float = SHOCK_GAIN
     shock_slack: float = 1.25
     hold_s: float = 600.0
     cascade_rate: float = 10.0

@@ -93,8 +93,8 @@ class AlarmRecord:
         self._counts = dict.fromkeys(self.COUNTS, 0)
         self._last_false = 0
 
-    def step(self, at: int, *, is_alarm: bool) -> None:
-        """Whether an alarm stands now; time that was not watched is not counted."""
+    def step(self, at: int, *, is_alarm: bool | None) -> None:
+        """Whether an alarm stands now, None if as before; time not watched is not counted."""
         if self._at:
             passed = max(0, at - self._at)
             by = 0.5 ** (passed / (HALF_LIFE_DAYS * 86_400 * NS))
@@ -109,7 +109,7 @@ class AlarmRecord:
         self._at = at
         if is_alarm and self._standing is None:
             self._standing = at
-        elif not is_alarm and self._standing is not None:
+        elif is_alarm is False and self._standing is not None:
             self._ended.append((self._standing, at))
             self._standing = None
 

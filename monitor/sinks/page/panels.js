@@ -55,9 +55,11 @@ export function sentences(d, mark) {
     ];
   }
   const where = mark == null ? "" : `, to ${price(mark * (1 + sign * m.critical_shock))},`;
+  const news = m.critical_requote != null && m.critical_requote < m.critical_shock
+    ? `; by news, ${percent(m.critical_requote)} would do` : "";
   const near = m.critical_shock < 0.00005
     ? `By the map any ${fall} from here runs on by itself; the chances below allow for its error.`
-    : `A ${fall} of ${percent(m.critical_shock)}${where} or ${usd(m.critical_usd)} ${sold} would run by itself.`;
+    : `A ${fall} of ${percent(m.critical_shock)}${where} or ${usd(m.critical_usd)} ${sold} would run by itself${news}.`;
   const end = m.landing == null
     ? `It would end farther than can be seen (${percent(m.reach)}).`
     : `It would end ${move(sign * m.landing)} from here${mark == null ? "" : `, near ${price(mark * (1 + sign * m.landing))}`}.`;
