@@ -7,12 +7,15 @@ from monitor.core.forecast.model import Calibration, Model, Variant
 
 BASE = (1e-3, 3e-3, 1e-2)
 
+WIDE = 100.0
+"""Standard deviation of its input, so wide that no value lies far out."""
+
 
 def _only(name):
     odds = tuple(log(p / (1.0 - p)) for p in BASE)
-    weights = tuple(1.0 if i == name else 0.0 for i in INPUTS)
+    weights = tuple(WIDE if i == name else 0.0 for i in INPUTS)
     means = tuple(tuple(o if i == name else 0.0 for i in INPUTS) for o in odds)
-    scales = (1.0,) * len(INPUTS)
+    scales = (WIDE,) * len(INPUTS)
     return Variant(
         intercepts=odds,
         weights=(weights,) * 3,

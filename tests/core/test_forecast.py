@@ -1,6 +1,6 @@
 """Probabilities are ordered, monotone and never comforted by what is missing."""
 
-from math import nan
+from math import exp, nan
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from monitor.core.forecast.features import (
     Features,
 )
 from monitor.core.forecast.model import (
+    FARTHEST,
     HOLD_S,
     Calibration,
     Forecaster,
@@ -150,6 +151,19 @@ def test_a_model_of_one_input_says_its_probability_as_it_is():
     said = Forecaster(PLAIN).forecast(AT, features)
     assert said.map == pytest.approx((0.01, 0.05, 0.2))
     assert said.baseline == pytest.approx((0.002, 0.006, 0.03))
+
+
+def test_an_input_farther_out_than_what_was_fitted_says_no_more():
+    model = any_model(5)
+    mean, scale = (rows[0][INPUTS.index("prints")] for rows in (model.map.means, model.map.scales))
+    calm = Features(structural=(0.1,) * 3, gain=1.0, fuel=1.0)
+
+    def said(deviations):
+        prints = exp(mean + deviations * scale) - 1.0
+        return Forecaster(model).forecast(AT, msgspec.structs.replace(calm, prints=prints)).map[0]
+
+    assert said(FARTHEST - 1.0) != said(FARTHEST)
+    assert said(FARTHEST) == pytest.approx(said(FARTHEST + 5.0), rel=1e-9)
 
 
 def test_what_a_solver_calls_certain_is_no_leap_from_what_it_calls_nearly_so():

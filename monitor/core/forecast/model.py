@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from math import isfinite, log
 from operator import mul
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -42,7 +42,12 @@ HOLD_S: Final[dict[str, float]] = {
 }
 """Seconds for which a last known value may still stand in for a missing one."""
 
-_NOTHING: Final = (0.0, 0.0, 0.0)
+FARTHEST: Final = 3.0
+"""Standard deviations of the fit beyond which an input says no more: nobody has seen what comes of
+the inputs of a cascade that runs already, because none can begin then."""
+
+HeldInputs: TypeAlias = dict[int, PerHorizon]
+"""What missing inputs last were, by place."""
 
 
 def pav(values: Sequence[float], weights: Sequence[float]) -> list[float]:
@@ -93,7 +98,8 @@ class Calibration(Struct, frozen=True):
 class Variant(Struct, frozen=True):
     """One of the two models. Per horizon: intercept, and a row over `INPUTS` of each array.
 
-    Log odds are ``intercept + sum(weight * (input - mean) / scale)``.
+    Log odds are ``intercept + sum(weight * (input - mean) / scale)``, the fraction cut at
+    `FARTHEST`.
     """
 
     intercepts: PerHorizon
@@ -156,12 +162,43 @@ class HeldState(Struct, frozen=True):
 
 
 class _Line:
-    """One horizon of one variant as a line in the inputs themselves."""
+    """One horizon of one variant as a line in the inputs themselves.
 
-    def __init__(self, slopes: list[float], means: Sequence[float], intercept: float) -> None:
-        self.slopes = slopes
-        self.usual = list(map(mul, slopes, means))
+    `terms` are of the inputs that have any weight: its place, slope, and the range it counts in;
+    `usual` is what an input at its mean adds.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float],
+        means: Sequence[float],
+        scales: Sequence[float],
+        intercept: float,
+    ) -> None:
+        slopes = [w / s for w, s in zip(weights, scales, strict=True)]
+        self.usual: list[float] = list(map(mul, slopes, means))
         self.start = intercept - sum(self.usual)
+        self.terms = [
+            (i, slope, mean - FARTHEST * scale, mean + FARTHEST * scale)
+            for i, (slope, mean, scale) in enumerate(zip(slopes, means, scales, strict=True))
+            if slope
+        ]
+
+    def odds(self, h: int, known: Sequence[PerHorizon | None], held: HeldInputs) -> float:
+        """Log odds of horizon `h`.
+
+        A missing input adds its mean, or what it last was where that is worse.
+        """
+        odds = self.start
+        for i, slope, low, high in self.terms:
+            value = known[i]
+            if value is not None:
+                odds += slope * min(max(value[h], low), high)
+                continue
+            last = held.get(i)
+            worst = self.usual[i]
+            odds += worst if last is None else max(worst, slope * min(max(last[h], low), high))
+        return odds
 
 
 class Forecaster:
@@ -172,9 +209,9 @@ class Forecaster:
         variants = (model.map, model.baseline)
         self._lines = [
             [
-                _Line([w / s for w, s in zip(weights, scales, strict=True)], means, intercept)
-                for weights, scales, means, intercept in zip(
-                    v.weights, v.scales, v.means, v.intercepts, strict=True
+                _Line(weights, means, scales, intercept)
+                for weights, means, scales, intercept in zip(
+                    v.weights, v.means, v.scales, v.intercepts, strict=True
                 )
             ]
             for v in variants
@@ -194,44 +231,34 @@ class Forecaster:
         A missing input counts as at its mean, or as it last was, within `HOLD_S`, where that
         makes the probability higher.
         """
-        rows: list[PerHorizon] = []
-        absent: list[tuple[int, PerHorizon | None]] = []
+        known = features.vector()
         missing: list[str] = []
-        held: list[str] = []
+        held: HeldInputs = {}
         completeness = 1.0
-        for i, value in enumerate(features.vector()):
+        for i, value in enumerate(known):
             if value is not None:
                 self._at[i], self._last[i] = at, value
-                rows.append(value)
                 continue
             name, last = INPUTS[i], self._last[i]
             missing.append(name)
-            rows.append(_NOTHING)
             completeness -= self._share[i]
             if last is not None and at - self._at[i] <= HOLD_S[name] * NS:
-                held.append(name)
+                held[i] = last
                 completeness += 0.5 * self._share[i]
-                absent.append((i, last))
-            else:
-                absent.append((i, None))
-        by_horizon = list(zip(*rows, strict=True))
-        said = []
-        for lines, curves in zip(self._lines, self._curves, strict=True):
-            p = []
-            for h in range(len(HORIZONS_S)):
-                line = lines[h]
-                odds = line.start + sum(map(mul, line.slopes, by_horizon[h]))
-                # A missing input adds its mean, or what it last was where that was worse.
-                for i, value in absent:
-                    usual = line.usual[i]
-                    odds += usual if value is None else max(usual, line.slopes[i] * value[h])
-                p.append(curves[h].probability(odds))
-            said.append(_ordered(p))
+        said = [
+            _ordered(
+                [
+                    curve.probability(line.odds(h, known, held))
+                    for h, (line, curve) in enumerate(zip(lines, curves, strict=True))
+                ]
+            )
+            for lines, curves in zip(self._lines, self._curves, strict=True)
+        ]
         return Probabilities(
             map=said[0],
             baseline=said[1],
             missing=tuple(missing),
-            held=tuple(held),
+            held=tuple(INPUTS[i] for i in held),
             completeness=max(0.0, completeness),
         )
 
