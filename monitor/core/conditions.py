@@ -217,8 +217,8 @@ class Conditions:
             side.depths.append(self.depth_usd(direction))
         low, high = self._low, self._high
         close = self._prices[-1]
-        # Otherwise it is of no whole day.
-        known = self.forecast is not None and self.forecast.method == "har"
+        # By any other method it is of no whole day.
+        past = self.forecast if self.forecast and self.forecast.method == "har" else None
         self._low = self._high = close or 0.0
         return Minute(
             at=at // (60 * NS) * 60 * NS,
@@ -228,7 +228,7 @@ class Conditions:
             interest=interest,
             liquidated_long=liquidated[0],
             liquidated_short=liquidated[1],
-            usual=self.forecast.day * sqrt(60.0) if known and self.forecast is not None else None,
+            usual=None if past is None else past.day * sqrt(60.0),
         )
 
     # ------------------------------------------------------------------------------- outputs

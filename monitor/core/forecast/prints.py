@@ -41,6 +41,25 @@ USUAL_S: Final = 300.0
 """Memory of the flow that a burst stands out from."""
 
 
+class Mean:
+    """An exponential mean of values over so many of them, plain until there were as many.
+
+    Attributes:
+        heard: how many there were, `memory` at most.
+        value: the mean; 0 before any.
+    """
+
+    def __init__(self, memory: float) -> None:
+        self._memory = memory
+        self.heard = self.value = 0.0
+
+    def add(self, value: float) -> float:
+        """Take one more; the mean with it."""
+        self.heard = min(self.heard + 1.0, self._memory)
+        self.value += (value - self.value) / self.heard
+        return self.value
+
+
 class PrintsState(Struct, frozen=True):
     """What outlives a restart."""
 
@@ -58,7 +77,7 @@ class Prints:
         # Since `fresh` was last asked: complete USD, and throttled USD by venue.
         self._new = 0.0
         self._new_throttled: dict[str, float] = {}
-        self._minutes = self._normal = 0.0
+        self._normal = Mean(NORMAL_MEMORY_MIN)
         self.heard = False
         """Whether any venue of the asset prints its liquidations at all, as far as is known."""
 
@@ -116,18 +135,17 @@ class Prints:
         usd = self._between(end - 60, end)
         if usd is None:
             return None
-        self._minutes = min(self._minutes + 1.0, NORMAL_MEMORY_MIN)
-        self._normal += (usd - self._normal) / self._minutes
+        self._normal.add(usd)
         return usd
 
     @property
     def normal_usd(self) -> float | None:
         """USD of a usual minute; None before there is a usual."""
-        return self._normal if self._minutes >= NORMAL_LEAST_MIN else None
+        return self._normal.value if self._normal.heard >= NORMAL_LEAST_MIN else None
 
     def state(self) -> PrintsState:
         """What a restart must not forget."""
-        return PrintsState(self._minutes, self._normal)
+        return PrintsState(self._normal.heard, self._normal.value)
 
     def restore(self, state: PrintsState) -> None:
         """Take over a saved state.
@@ -137,7 +155,7 @@ class Prints:
         """
         if not (0.0 <= state.minutes <= NORMAL_MEMORY_MIN and 0.0 <= state.normal_usd < 1e18):
             raise StateError("prints with impossible numbers")
-        self._minutes, self._normal = state.minutes, state.normal_usd
+        self._normal.heard, self._normal.value = state.minutes, state.normal_usd
 
 
 class FollowOnState(Struct, frozen=True):
@@ -191,17 +209,3 @@ class FollowOn:
         if not (isfinite(state.explained) and 0.0 <= state.weight < inf):
             raise StateError("follow-on flow with impossible numbers")
         self._explained, self._weight = state.explained, state.weight
-
-
-class Mean:
-    """An exponential mean over so many seconds, plain until there were as many."""
-
-    def __init__(self, memory_s: float) -> None:
-        self._memory_s = memory_s
-        self._seconds = self._value = 0.0
-
-    def add(self, value: float) -> float:
-        """Take one second's value; the mean with it."""
-        self._seconds = min(self._seconds + 1.0, self._memory_s)
-        self._value += (value - self._value) / self._seconds
-        return self._value

@@ -294,11 +294,12 @@ class Scorecard:
     def _verdict(
         self, forecast: Forecast, *, at: int, onset: int, why: Ungraded | None
     ) -> ForecastVerdict:
-        outcome = None if why is not None else onset > 0
-        if why is not None:
-            self._ungraded[why] += 1
-        if outcome is not None:
+        outcome: bool | None = None
+        if why is None:
+            outcome = onset > 0
             self._count(forecast, outcome=outcome, onset=onset)
+        else:
+            self._ungraded[why] += 1
         return ForecastVerdict(
             id=forecast.id,
             asset=self._asset,
