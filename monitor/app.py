@@ -49,7 +49,7 @@ from monitor.feeds.inbox import Inbox
 from monitor.feeds.replay import JournalFiles
 from monitor.feeds.ticker import ticker
 from monitor.feeds.websocket import Pace, WebSocketFeed
-from monitor.journal import SUFFIX, VERSION, Header, JournalError
+from monitor.journal import SUFFIX, VERSION, Header
 from monitor.logs import mask_url
 from monitor.pipeline import Pipeline
 from monitor.recordings import Format, unspecified, write_journal
@@ -573,9 +573,8 @@ async def replay(
         JournalError: not the journal of one run.
         OSError: a file cannot be read.
     """
-    paths = list(dict.fromkeys(path.resolve() for path in journals))
-    files = JournalFiles(paths)
-    header = _one_run(files, paths)
+    files = JournalFiles(dict.fromkeys(path.resolve() for path in journals))
+    header = files.run()
     pipeline = Pipeline(header.pipeline)
     last = LastSeen()
     meter = Meter(header.pipeline.engine.tick_interval_ms / 1000)
@@ -612,19 +611,6 @@ class LastSeen:
     def now(self) -> int:
         """Nanoseconds since the epoch."""
         return self.at
-
-
-def _one_run(files: JournalFiles, paths: Iterable[Path]) -> Header:
-    runs = dict.fromkeys(header.run for header in files.headers)
-    if not runs:
-        where = ", ".join(map(str, paths))
-        raise JournalError(f"{where}: no journal there, or nothing readable in it")
-    if len(runs) > 1:
-        raise JournalError(
-            f"these are journals of {len(runs)} runs ({', '.join(runs)}); name the files of one, "
-            f"for example DIR/{next(reversed(runs))}-*"
-        )
-    return files.headers[0]
 
 
 async def _play(

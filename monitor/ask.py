@@ -22,6 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from monitor.events import Depth, Heatmap, HeatmapRow, Risk
+from monitor.logs import plain
 from monitor.sinks.envelope import VERSION
 from monitor.sinks.redis import masked
 
@@ -120,7 +121,7 @@ class OverHttp:
             raise QuestionError(f"--url {self.url}: {error}") from error
         except OSError as error:
             raise Unanswered(
-                f"no daemon answers at {self.url} ({_why(error)}): start one, or give the address "
+                f"no daemon answers at {self.url} ({plain(error)}): start one, or give the address "
                 "that it printed with --url"
             ) from error
         return body
@@ -179,7 +180,7 @@ class InRedis:
         gone = (RedisConnectionError, RedisTimeoutError, RedisClusterException)
         if isinstance(error, gone) and not isinstance(error, AuthenticationError):
             return Unanswered(
-                f"no Redis answers at {self.url} ({_why(error)}): give the address that the "
+                f"no Redis answers at {self.url} ({plain(error)}): give the address that the "
                 "daemon printed with --redis"
             )
         return Unanswered(f"{self.url}: {error}")
@@ -245,16 +246,6 @@ def _decoded(body: bytes, kind: type[Answer]) -> Answer:
         if isinstance(told, Told) and told.v != VERSION:
             raise Unanswered(f"the daemon speaks version {told.v}, expected {VERSION}")
     return found
-
-
-def _why(error: Exception) -> str:
-    """What the system said, without the wrappings of those who asked it."""
-    inner: BaseException | None = error
-    while inner is not None and not (isinstance(inner, OSError) and inner.strerror):
-        reason = getattr(inner, "reason", None)
-        inner = reason if isinstance(reason, Exception) else inner.__cause__ or inner.__context__
-    text = str(error) if inner is None else str(inner.strerror)
-    return text[:1].lower() + text[1:].rstrip(".")
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  (the process boundary: say everything, then end)
         match _cause(error):
             case OSError() as cause if cause.filename is not None:
-                _complain(f"{cause.filename}: {_plain(cause)}")
+                _complain(f"{cause.filename}: {logs.plain(cause)}")
                 return USAGE
             case ConfigError() as cause:
                 _complain(str(cause))
@@ -111,12 +111,6 @@ def _joined(arguments: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
-
-
-def _plain(error: Exception) -> str:
-    """What the system says is wrong, without its number and the path."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text[:1].lower() + text[1:]
 
 
 def _writable(option: str, path: Path) -> None:
@@ -180,7 +174,7 @@ def _record(options: argparse.Namespace) -> int:
     except FileExistsError as error:
         raise UsageError(f"--out {options.out}: a file, a folder is needed") from error
     except OSError as error:
-        raise UsageError(f"--out {options.out}: {_plain(error)}") from error
+        raise UsageError(f"--out {options.out}: {logs.plain(error)}") from error
     asyncio.run(app.run(recording, specifications, _shard(options.shard)))
     return OK
 
@@ -280,7 +274,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
     except urllib.error.HTTPError as error:
         _complain(error.read().decode())
     except OSError as error:
-        _complain(f"no daemon answers at {url} ({_plain(getattr(error, 'reason', error))})")
+        _complain(f"no daemon answers at {url} ({logs.plain(error)})")
     return UNHEALTHY
 
 
@@ -378,7 +372,7 @@ def _configuration(
             layers.append(parse_toml(Path(path).read_text(encoding="utf-8"), str(path)))
         except (OSError, UnicodeDecodeError) as error:
             given = "--config" if options.config else "CASCADE_CONFIG"
-            raise ConfigError(f"{given} {path}: {_plain(error)}") from error
+            raise ConfigError(f"{given} {path}: {logs.plain(error)}") from error
     layers.append(parse_environment(environment))
     config, origins = merge(layers)
     specifications = parse_instruments(shipped("instruments.toml"), "instruments.toml")
@@ -394,7 +388,7 @@ def _with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
             try:
                 text = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"environment {name}={path}: {_plain(error)}") from error
+                raise ConfigError(f"environment {name}={path}: {logs.plain(error)}") from error
             resolved[name.removesuffix("_FILE")] = text
     return resolved
 

@@ -86,6 +86,16 @@ def configure(level: str, form: Form, stream: TextIO | None = None) -> None:
     logging.captureWarnings(capture=True)
 
 
+def plain(error: Exception) -> str:
+    """What the system said is wrong: no number, no path, no wrappings of those who asked it."""
+    inner: BaseException | None = error
+    while inner is not None and not (isinstance(inner, OSError) and inner.strerror):
+        reason = getattr(inner, "reason", None)
+        inner = reason if isinstance(reason, Exception) else inner.__cause__ or inner.__context__
+    text = str(error) if inner is None else str(inner.strerror)
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
 def mask_url(url: str) -> str:
     """A URL without what may be a secret: the user part, and query values with telling names."""
     scheme, found, rest = url.partition("://")

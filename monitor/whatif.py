@@ -146,16 +146,11 @@ def of_journal(journals: list[Path], asset: str, question: Question) -> Answer:
         OSError: a file cannot be read.
     """
     files = JournalFiles(dict.fromkeys(path.resolve() for path in journals))
-    where = ", ".join(map(str, journals))
-    runs = sorted({header.run for header in files.headers})
-    if not runs:
-        raise JournalError(f"--journal {where}: no journal there, or nothing readable in it")
-    if len(runs) > 1:
-        raise JournalError(
-            f"--journal {where}: {len(runs)} runs are there ({', '.join(runs)}), name the files of "
-            "one"
-        )
-    pipeline = Pipeline(files.headers[0].pipeline)
+    try:
+        header = files.run()
+    except JournalError as error:
+        raise JournalError(f"--journal {error}") from error
+    pipeline = Pipeline(header.pipeline)
     at = 0
     for record in files:
         if not isinstance(record, Header):
@@ -174,7 +169,7 @@ def of_journal(journals: list[Path], asset: str, question: Question) -> Answer:
     found = known.stress(
         at, question.shock, within_s=question.within_s, spot_share=question.spot_share
     )
-    return Answer(at // 1000, asset, found, "curves", where)
+    return Answer(at // 1000, asset, found, "curves", ", ".join(map(str, journals)))
 
 
 def _psi(risk: DirectionRisk | None) -> tuple[float, bool]:

@@ -74,8 +74,9 @@ class JournalFiles:
         self.seamless = False
         self.bytes_read = 0
         self.bytes_total = 0
+        self._asked = list(paths)
         found: list[tuple[Header, Path]] = []
-        for path in _expand(paths):
+        for path in _expand(self._asked):
             size = path.stat().st_size
             self.bytes_total += size
             try:
@@ -85,6 +86,23 @@ class JournalFiles:
         found.sort(key=lambda item: (item[0].started_at, item[0].run, item[0].file))
         self.headers = [header for header, _ in found]
         self._files = found
+
+    def run(self) -> Header:
+        """The header of the one run that is there.
+
+        Raises:
+            JournalError: nothing readable is there, or more than one run.
+        """
+        runs = dict.fromkeys(header.run for header in self.headers)
+        where = ", ".join(map(str, self._asked))
+        if not runs:
+            raise JournalError(f"{where}: no journal there, or nothing readable in it")
+        if len(runs) > 1:
+            raise JournalError(
+                f"{where}: journals of {len(runs)} runs ({', '.join(runs)}); name the files of "
+                f"one, for example DIR/{next(reversed(runs))}-*"
+            )
+        return self.headers[0]
 
     def __iter__(self) -> Iterator[Header | Input]:
         previous: Header | None = None

@@ -23,6 +23,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from monitor.events import NS
+from monitor.logs import plain
 from monitor.recordings import RecordingError
 
 Floats = NDArray[np.float64]
@@ -217,5 +218,4 @@ def _lines(file: Path) -> Iterator[list[str]]:
             with file.open(encoding="utf-8", newline="") as text:
                 yield from csv.reader(text)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise HistoryError(f"{file}: {said[:1].lower()}{said[1:]}") from error
+        raise HistoryError(f"{file}: {plain(error)}") from error
