@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from heapq import merge
 from typing import Final
 
 from msgspec import Struct
@@ -110,9 +111,9 @@ class Outbox:
         return fresh + events
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Put back what was taken and not delivered.
+        """Put back what was taken and not delivered, or delivered and lost over there.
 
-        A state that has been replaced in the meantime stays out; events go back to the front.
+        A state that has been replaced in the meantime stays out; events go back to their place.
         """
         events = []
         for entry in entries:
@@ -124,10 +125,9 @@ class Outbox:
                 self._states[key] = entry
             else:
                 self.discarded_intentional += 1
-        events.sort(key=_order)
-        assert not events or not self._events or events[-1].order < self._events[0].order
-        self._events.extendleft(reversed(events))
-        self._trim()
+        if events:
+            self._events = deque(merge(sorted(events, key=_order), self._events, key=_order))
+            self._trim()
         if len(self):
             self._filled.set()
 

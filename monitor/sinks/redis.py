@@ -13,17 +13,23 @@ take place later, out of a socket buffer. So it is repeated with the same id, an
 id that is not above the stream's last one. A refused entry that stands there under its id has been
 written before. One that does not never will be, its id being below the top, so it gets a new id
 above the top; that happens after a clock has stepped back, in a replay, or with a second writer.
+
+A confirmed event can still be lost: with ``appendfsync everysec`` a server answers up to 2 s before
+its file has the write, or not at all with ``appendonly no``. So after a reconnection the last ones
+are looked for, and those that are gone are written again.
 """
 
 import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
@@ -84,6 +90,10 @@ HEARD: Final = frozenset({"alerts"})
 
 BATCH: Final = 64
 """Messages in one MULTI: bounds how long the server is busy with us (64 x 20 KB, about 1 ms)."""
+
+UNSAFE_S: Final = 5.0
+"""How long before a server's death a confirmed event may be lost: while its disk is busy Redis puts
+a write off for up to 2 s, and then syncs once a second."""
 
 PATIENCE_FACTOR: Final = 4.0
 """One exchange (connect, authenticate, write, read) may take so many single timeouts in all."""
@@ -239,6 +249,15 @@ class Servers:
 # ------------------------------------------------------------------------------------ sink
 
 
+class _Confirmed(Struct, frozen=True, gc=False):
+    """An event that a server says it has: since when (monotonic), in which stream, by which id."""
+
+    at: float
+    key: str
+    entry: Entry
+    id: tuple[int, int]
+
+
 class RedisSink:
     """Delivers an outbox to Redis.
 
@@ -247,6 +266,7 @@ class RedisSink:
         errors: failures by reason, each of `REASONS` from the start.
         repeated: events found to have been written by an attempt whose answer was lost.
         renumbered: events whose stream id had to differ from their time.
+        rewritten: confirmed events that a server had lost, and that were put back to be written.
         connected: whether the last exchange went through.
         last_success_at: seconds since the Unix epoch, 0 when never.
     """
@@ -267,6 +287,7 @@ class RedisSink:
         self.errors: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self.repeated = 0
         self.renumbered = 0
+        self.rewritten = 0
         self.connected = False
         self.last_success_at = 0.0
         self._config = config
@@ -284,6 +305,8 @@ class RedisSink:
         # dropped, so older ones are never needed.
         self._ids: dict[int, tuple[int, int]] = {}
         self._tops: dict[str, tuple[int, int]] = {}
+        # The confirmed events of the last `UNSAFE_S` before the newest of them.
+        self._unsafe: deque[_Confirmed] = deque()
         self._failures = 0
         self._logged: tuple[Reason, float] | None = None
 
@@ -324,7 +347,8 @@ class RedisSink:
         if problem := await self._greet():
             return self._failed([problem], progress=False)
         # Only now, so that a server that has come back gets all current state before any event.
-        self._renew_if_reconnected()
+        if problem := await self._catch_up():
+            return self._failed([problem], progress=False)
         entries = self._outbox.take_now()
         done: set[int] = set()
         problems: list[Reason] = []
@@ -339,7 +363,8 @@ class RedisSink:
             self._outbox.restore(left)
             self._ids = {e.order: self._ids[e.order] for e in left if e.order in self._ids}
             self.sent += len(done)
-        self._renew_if_reconnected()
+        if self._connections != self._servers.connections:
+            self._outbox.renew()  # the next attempt, which that brings about, catches up
         if done:
             self.last_success_at = time.time()
         if problems:
@@ -407,7 +432,7 @@ class RedisSink:
                 pipe.xadd(
                     key,
                     {"m": encode(entry.message, self._run)},
-                    id=self._id(key, entry),
+                    id=_text(self._id(key, entry)),
                     maxlen=self._longest(entry.message),
                     approximate=True,
                 )
@@ -419,7 +444,7 @@ class RedisSink:
         low: list[Entry] = []
         for entry, reply in zip(batch, replies, strict=True):
             if not isinstance(reply, Exception):
-                done.add(entry.order)
+                self._confirm(key, entry, done)
             elif "equal or smaller" in str(reply):
                 low.append(entry)
             else:
@@ -433,25 +458,31 @@ class RedisSink:
         """Tell which of the entries with a refused id are written; the others get a new id."""
         async with client.pipeline(transaction=True) as pipe:
             for entry in low:
-                id_ = self._id(key, entry)
+                id_ = _text(self._id(key, entry))
                 pipe.xrange(key, min=id_, max=id_)
             pipe.xinfo_stream(key)
             *found, info = await pipe.execute()
         for entry, entries in zip(low, found, strict=True):
-            if any(fields.get(b"m") == encode(entry.message, self._run) for _, fields in entries):
-                done.add(entry.order)
+            if self._stands(entry, entries):
+                self._confirm(key, entry, done)
                 self.repeated += 1
             else:
                 del self._ids[entry.order]
                 self.renumbered += 1
-        ms, _, number = info["last-generated-id"].partition(b"-")
-        self._tops[key] = max(self._tops[key], (int(ms), int(number)))
+        self._tops[key] = max(self._tops[key], _numbers(info["last-generated-id"]))
+
+    def _confirm(self, key: str, entry: Entry, done: set[int]) -> None:
+        done.add(entry.order)
+        now = time.monotonic()
+        self._unsafe.append(_Confirmed(now, key, entry, self._id(key, entry)))
+        while self._unsafe[0].at < now - UNSAFE_S:
+            self._unsafe.popleft()
 
     def _longest(self, message: Message) -> int:
         is_row = message.kind == "heatmap:log"
         return self._config.heatmap_rows if is_row else self._config.stream_length
 
-    def _id(self, key: str, entry: Entry) -> str:
+    def _id(self, key: str, entry: Entry) -> tuple[int, int]:
         """The stream id of an event: the same at every attempt, above all before it."""
         id_ = self._ids.get(entry.order)
         if id_ is None:
@@ -459,12 +490,54 @@ class RedisSink:
             natural = (entry.message.at // 1_000_000, entry.message.seq)
             id_ = natural if natural > top else (top[0], top[1] + 1)
             self._ids[entry.order] = self._tops[key] = id_
-        return f"{id_[0]}-{id_[1]}"
+        return id_
 
-    def _renew_if_reconnected(self) -> None:
-        if self._connections != self._servers.connections:
-            self._connections = self._servers.connections
-            self._outbox.renew()
+    async def _catch_up(self) -> Reason | None:
+        """Make pending again what a server that was away may have lost."""
+        connections = self._servers.connections
+        if connections == self._connections:
+            return None
+        self._outbox.renew()
+        groups: dict[str, list[_Confirmed]] = {}
+        for confirmed in self._unsafe:
+            groups.setdefault(confirmed.key, []).append(confirmed)
+        lost: list[_Confirmed] = []
+        for key, group in groups.items():
+            remaining = iter(group)
+            while batch := list(islice(remaining, self._batch)):
+                try:
+                    async with asyncio.timeout(self._patience_s):
+                        lost += await self._lost(await self._servers.of(key), key, batch)
+                except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
+                    return await self._count(error)
+                raise_if_cancelled()
+        if lost:
+            self.rewritten += len(lost)
+            self._ids |= {confirmed.entry.order: confirmed.id for confirmed in lost}
+            self._unsafe = deque(c for c in self._unsafe if c.entry.order not in self._ids)
+            self._outbox.restore(confirmed.entry for confirmed in lost)
+            fields = {"url": self._url, "events": len(lost)}
+            _log.warning("redis_had_lost_events", extra={"fields": fields})
+        self._connections = connections
+        return None
+
+    async def _lost(self, client: Redis, key: str, batch: list["_Confirmed"]) -> list["_Confirmed"]:
+        """Which confirmed events a stream lacks, other than by being trimmed."""
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.xrange(key, count=1)
+            for confirmed in batch:
+                pipe.xrange(key, min=_text(confirmed.id), max=_text(confirmed.id))
+            oldest, *found = await pipe.execute()
+        trimmed = _numbers(oldest[0][0]) if oldest else (0, 0)
+        return [
+            confirmed
+            for confirmed, entries in zip(batch, found, strict=True)
+            if confirmed.id > trimmed and not self._stands(confirmed.entry, entries)
+        ]
+
+    def _stands(self, entry: Entry, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> bool:
+        """Whether an event is what was read under its id; another writer may have taken that."""
+        return any(fields.get(b"m") == encode(entry.message, self._run) for _, fields in entries)
 
     async def _count(self, error: Exception) -> Reason:
         """Account for a failed exchange, whatever it was.
@@ -508,6 +581,15 @@ class RedisSink:
             _log.info("redis_recovered", extra={"fields": fields})
         self._failures = 0
         self._logged = None
+
+
+def _text(id_: tuple[int, int]) -> str:
+    return f"{id_[0]}-{id_[1]}"
+
+
+def _numbers(id_: bytes) -> tuple[int, int]:
+    ms, _, number = id_.partition(b"-")
+    return int(ms), int(number)
 
 
 def reason_of(error: BaseException) -> Reason:

@@ -92,6 +92,16 @@ def test_a_restored_state_does_not_return_after_a_newer_one_was_taken():
     assert len(box) == 0
 
 
+def test_a_restored_event_comes_back_to_its_place():
+    box = outbox()
+    for seq in range(1, 5):
+        box.put(liquidation(seq=seq))
+    first, second, third = box.take_now(most=3)
+    box.restore([first, third])
+    box.restore([second])
+    assert [m.seq for m in messages(box.take_now())] == [1, 2, 3, 4]
+
+
 def test_renewing_brings_back_the_last_value_of_every_state_but_no_event():
     box = outbox()
     box.put(depth("BTC"))

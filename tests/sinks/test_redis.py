@@ -283,6 +283,61 @@ async def test_nothing_is_lost_or_doubled_when_the_server_is_killed_under_load(
     await embedded.stop()
 
 
+async def disconnect(client):
+    for row in await client.client_list():
+        if row["name"].startswith("cascade-monitor"):
+            await client.client_kill_filter(_id=row["id"])
+
+
+async def cut(client, stream, length):
+    """Make a stream end earlier, as it does when its server died before its file had the rest."""
+    kept = (await client.xrange(stream))[:length]
+    await client.delete(stream)
+    for id_, fields in kept:
+        await client.xadd(stream, fields, id=id_)
+
+
+async def test_confirmed_events_that_the_server_has_lost_are_written_again(server, client, sinks):
+    sink, outbox = sinks(server.url)
+    for seq in range(1, 101):
+        outbox.put(liquidation(seq=seq))
+        outbox.put(liquidation("ETH", seq=seq))
+    await eventually(lambda: sink.sent == 200)
+    before = await entries(client)
+    for lost, rewritten in ((60, 60), (100, 160)):
+        await cut(client, STREAM, 100 - lost)
+        await disconnect(client)
+        outbox.put(depth(seq=lost))  # whatever makes it speak
+        await eventually(lambda: sink.sent == 200 + rewritten + 1 + (lost > 60))  # noqa: B023
+        assert sink.rewritten == rewritten
+        assert await entries(client) == before
+    assert await seqs(client, "cascade:{ETH}:liquidations") == list(range(1, 101))
+    assert (sink.repeated, sink.renumbered) == (0, 0)
+
+
+async def test_what_was_trimmed_or_is_older_is_not_written_again(
+    server, client, sinks, monkeypatch
+):
+    sink, outbox = sinks(server.url, stream_length=50)
+    for seq in range(1, 1001):
+        outbox.put(liquidation(seq=seq))
+    await eventually(lambda: sink.sent == 1000)
+    kept = await seqs(client)
+    assert len(kept) < 1000
+    await disconnect(client)
+    outbox.put(depth())
+    await eventually(lambda: sink.sent == 1001)
+    assert (sink.rewritten, await seqs(client)) == (0, kept)
+    monkeypatch.setattr("monitor.sinks.redis.UNSAFE_S", 0.0)
+    outbox.put(liquidation(seq=1001))
+    await eventually(lambda: sink.sent == 1002)
+    await client.delete(STREAM)
+    await disconnect(client)
+    outbox.put(depth(seq=2))
+    await eventually(lambda: sink.sent == 1004)
+    assert (sink.rewritten, await seqs(client)) == (1, [1001])
+
+
 async def test_a_server_that_returns_empty_gets_all_current_state_first_then_the_events(
     server, client, sinks
 ):
@@ -294,9 +349,7 @@ async def test_a_server_that_returns_empty_gets_all_current_state_first_then_the
     await client.flushall()
     async with client.monitor() as monitor:
         # Only the sink's connections: the engine says nothing but one event.
-        for row in await client.client_list():
-            if row["name"].startswith("cascade-monitor"):
-                await client.client_kill_filter(_id=row["id"])
+        await disconnect(client)
         outbox.put(liquidation())
         written = []
         while not written or written[-1] != STREAM:
@@ -315,9 +368,7 @@ async def test_state_the_engine_stopped_publishing_is_not_brought_back(server, c
     await eventually(lambda: sink.sent == 1)
     now[0] += 30.1
     await client.flushall()
-    for row in await client.client_list():
-        if row["name"].startswith("cascade-monitor"):
-            await client.client_kill_filter(_id=row["id"])
+    await disconnect(client)
     outbox.put(depth("ETH"))
     await eventually(lambda: sink.sent == 2)
     assert await client.keys("*depth") == [b"cascade:{ETH}:depth"]
