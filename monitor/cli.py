@@ -13,15 +13,15 @@ import sys
 import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from math import nan
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import msgspec
 
-from monitor import __version__, app, ask, demo, logs, picture, tables, whatif
+from monitor import app, ask, demo, logs, picture, tables, whatif
+from monitor.arguments import HISTORY_MIN, Command, parse
 from monitor.ask import QuestionError, Unanswered
 from monitor.backtest import fit, skill
 from monitor.backtest import heatmap as heatmap_report
@@ -40,9 +40,8 @@ from monitor.config import (
 from monitor.events import Instrument
 from monitor.journal import JournalError
 from monitor.picture import PictureError
-from monitor.recordings import FORMATS, RecordingError
+from monitor.recordings import RecordingError
 from monitor.shipping import shipped
-from monitor.sim.scenarios import NAMES
 from monitor.sinks.embedded import EmbeddedError
 from monitor.sinks.redis import masked
 
@@ -54,22 +53,15 @@ SECRETS: Final = ("http.token", "mqtt.password", "webhook.secret")
 _log = logging.getLogger(__name__)
 
 
-BACKTESTS: Final = (heatmap_report.COMMAND, skill.COMMAND, fit.COMMAND, history.COMMAND)
-"""Subcommands of `backtest`."""
-
-HISTORY_MIN: Final = 60.0
-"""Minutes of the picture over time, unless asked for others."""
-
-
 class UsageError(Exception):
     """The command cannot be carried out as given; the message says why."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    options = parse(sys.argv[1:] if arguments is None else arguments, COMMANDS, REPORTS)
     logs.configure("INFO", "auto")
-    command: Callable[[argparse.Namespace], int] = options.command
+    command: Command = options.command
     try:
         return command(options)
     except (KeyboardInterrupt, BrokenPipeError):
@@ -100,17 +92,6 @@ def main(arguments: list[str] | None = None) -> int:
                 return USAGE
         traceback.print_exc()
         return INTERNAL
-
-
-def _joined(arguments: list[str]) -> list[str]:
-    """``--shock -3%`` as one word: argparse takes the second for an option."""
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] == "--shock":
-            joined[-1] = f"--shock={word}"
-        else:
-            joined.append(word)
-    return joined
 
 
 def _writable(option: str, path: Path) -> None:
@@ -428,171 +409,18 @@ def _complain(text: str) -> None:
     print(f"cascade-monitor: {text}", file=sys.stderr)  # noqa: T201
 
 
-# ------------------------------------------------------------------------------- arguments
+COMMANDS: Final[Mapping[str, Command]] = {
+    "run": _run,
+    "demo": _demo,
+    "record": _record,
+    "import": _import,
+    "replay": _replay,
+    "check-config": _check_config,
+    "heatmap": _heatmap,
+    "stress": _stress,
+    "backtest": _backtest,
+    "healthcheck": _healthcheck,
+}
 
-
-def _speed(text: str) -> float | None:
-    """``max``, or how many times faster than it was recorded."""
-    return None if text == "max" else _factor(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 0")
-    return int(text)
-
-
-def _shock(text: str) -> float:
-    """A signed ratio, or a percentage with its sign."""
-    value = _number(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
-    if not 1e-6 <= abs(value) <= 0.3:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: a move from -30% to 30%, and not 0, such as -3% or -0.03"
-        )
-    return value
-
-
-def _within(text: str) -> float:
-    """Seconds from 0 to an hour."""
-    value = _number(text)
-    if not 0.0 <= value <= 3600.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: seconds from 0 to 3600")
-    return value
-
-
-def _share(text: str) -> float:
-    """A ratio from 0 to 1."""
-    value = _number(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: a share from 0 to 1")
-    return value
-
-
-def _factor(text: str) -> float:
-    number = _number(text)
-    if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
-
-
-def _number(text: str) -> float:
-    """What is no number is none that any range contains."""
-    try:
-        return float(text)
-    except ValueError:
-        return nan
-
-
-def _size(text: str) -> tuple[int, int]:
-    """``1600x900``."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r}: give width and height in pixels, as 1600x900")
-    return int(width), int(height)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cascade-monitor", description="Early warning of liquidation cascades."
-    )
-    parser.add_argument("--version", action="version", version=f"cascade-monitor {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(
-        name: str, function: Callable[[argparse.Namespace], int], text: str
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=function)
-        sub.add_argument("--config", type=Path, metavar="F", help="your settings (TOML)")
-        return sub
-
-    run = command("run", _run, "live daemon on the configured venues")
-    run.add_argument("--shard", default="1/1", metavar="I/N", help="own a part of the assets")
-
-    demonstration = command("demo", _demo, "the daemon against simulated venues")
-    demonstration.add_argument("--scenario", choices=NAMES, default="crash")
-    demonstration.add_argument("--seed", type=_seed, default=1, metavar="N")
-    demonstration.add_argument("--speed", type=_factor, default=1.0, metavar="X")
-    demonstration.add_argument("--duration", type=_factor, metavar="S", help="end after S seconds")
-
-    record = command("record", _record, "feeds to a journal, nothing else")
-    record.add_argument("--out", type=Path, required=True, metavar="DIR")
-    record.add_argument("--shard", default="1/1", metavar="I/N", help="own a part of the assets")
-
-    imports = command("import", _import, "a public recording to a journal")
-    imports.add_argument("format", choices=FORMATS)
-    imports.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    imports.add_argument("--out", type=Path, required=True, metavar="JOURNAL")
-
-    replay = command("replay", _replay, "a journal through the same pipeline")
-    replay.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
-    replay.add_argument("--speed", type=_speed, default=None, metavar="max|X")
-    replay.add_argument("--sinks", action="store_true", help="feed Redis and serve HTTP")
-    replay.add_argument("--stay", action="store_true", help="keep serving after the end")
-    replay.add_argument("--summary", type=Path, metavar="F", help="write the summary (JSON)")
-    replay.add_argument("--dump-book", metavar="INSTRUMENT", help="print a book at the end")
-    replay.add_argument("--json", action="store_true", help="print the summary as JSON")
-
-    check = command("check-config", _check_config, "effective configuration and its origins")
-    check.add_argument("--shard", default="1/1", metavar="I/N")
-    check.add_argument("--json", action="store_true")
-
-    _questions(command)
-
-    backtest = commands.add_parser("backtest", help="grade the estimates, without a network")
-    reports = backtest.add_subparsers(required=True, metavar="WHAT")
-    for report in BACKTESTS:
-        sub = reports.add_parser(report.name, help=report.about, description=report.about)
-        report.arguments(sub)
-        sub.set_defaults(command=_backtest, run=report.run)
-
-    command("healthcheck", _healthcheck, "exit 0 when the running daemon is ready")
-    return parser
-
-
-def _questions(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """The commands that ask a running daemon."""
-    heatmap = command(
-        "heatmap", _heatmap, "where leverage would be force-closed, as a table or PNG"
-    )
-    heatmap.add_argument("asset", metavar="ASSET", help="such as BTC")
-    heatmap.add_argument("--venue", default="", metavar="V", help="one venue instead of all")
-    heatmap.add_argument("--json", action="store_true", help="print the daemon's message")
-    heatmap.add_argument("--png", type=Path, metavar="F", help="draw it (extra: picture)")
-    heatmap.add_argument(
-        "--minutes", type=_factor, metavar="N", help=f"drawn over time (default {HISTORY_MIN:g})"
-    )
-    heatmap.add_argument("--size", type=_size, default=(1600, 900), metavar="WxH", help="pixels")
-    heatmap.add_argument("--dark", action="store_true", help="light on dark")
-    where = heatmap.add_mutually_exclusive_group()
-    where.add_argument("--url", metavar="URL", help="the daemon's HTTP address")
-    where.add_argument("--redis", metavar="URL", help="read from Redis instead")
-
-    stress = command("stress", _stress, "what a move of the price would set off")
-    stress.add_argument("asset", metavar="ASSET", help="such as BTC")
-    stress.add_argument(
-        "--shock",
-        type=_shock,
-        required=True,
-        metavar="R",
-        help="of all books, such as -3%%",
-    )
-    stress.add_argument(
-        "--within",
-        type=_within,
-        metavar="S",
-        help="so many seconds after it, when marks have not followed yet (default: they have)",
-    )
-    stress.add_argument(
-        "--spot-share",
-        type=_share,
-        metavar="R",
-        help="with --within: share of the shock that is in spot as well (default: as measured)",
-    )
-    stress.add_argument("--json", action="store_true")
-    where = stress.add_mutually_exclusive_group()
-    where.add_argument("--url", metavar="URL", help="the daemon's HTTP address")
-    where.add_argument("--redis", metavar="URL", help="solve it from what is published in Redis")
-    where.add_argument(
-        "--journal", type=Path, nargs="+", metavar="J", help="solve it at the end of a replay"
-    )
+REPORTS: Final = (heatmap_report.COMMAND, skill.COMMAND, fit.COMMAND, history.COMMAND)
+"""Those of ``backtest``."""

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from monitor import ask, cli, whatif
+from monitor.arguments import parse
 from monitor.config import PipelineConfig
 from monitor.core.cascade.curves import DISTANCES
 from monitor.core.cascade.stress import VenueCurves, stress
@@ -26,7 +27,7 @@ from tests.sinks.daemon import warm
 
 @pytest.mark.parametrize(("text", "ratio"), [("-3%", -0.03), ("+2%", 0.02), ("0.05", 0.05)])
 def test_a_shock_is_a_ratio_or_a_percentage(text, ratio):
-    options = cli._parser().parse_args(cli._joined(["stress", "BTC", "--shock", text]))
+    options = parse(["stress", "BTC", "--shock", text], cli.COMMANDS, cli.REPORTS)
     assert options.shock == pytest.approx(ratio)
 
 
