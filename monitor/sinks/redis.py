@@ -25,7 +25,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -54,7 +54,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from monitor.config import ConfigError, RedisConfig
 from monitor.events import Message
 from monitor.sinks.envelope import encode
-from monitor.sinks.outbox import Entry, Outbox
+from monitor.sinks.outbox import TAKE_MAX, Entry, Outbox
 
 Reason: TypeAlias = Literal[
     "connection",  # refused, reset, no such host, TLS
@@ -305,8 +305,8 @@ class RedisSink:
         # dropped, so older ones are never needed.
         self._ids: dict[int, tuple[int, int]] = {}
         self._tops: dict[str, tuple[int, int]] = {}
-        # The confirmed events of the last `UNSAFE_S` before the newest of them.
-        self._unsafe: deque[_Confirmed] = deque()
+        # The confirmed events of each server, of the last `UNSAFE_S` before the newest of them.
+        self._unsafe: dict[Redis, deque[_Confirmed]] = {}
         self._failures = 0
         self._logged: tuple[Reason, float] | None = None
 
@@ -349,7 +349,8 @@ class RedisSink:
         # Only now, so that a server that has come back gets all current state before any event.
         if problem := await self._catch_up():
             return self._failed([problem], progress=False)
-        entries = self._outbox.take_now()
+        # All that have an id are in this attempt, or they would lose it.
+        entries = self._outbox.take_now(max(TAKE_MAX, len(self._ids)))
         done: set[int] = set()
         problems: list[Reason] = []
         try:
@@ -444,7 +445,7 @@ class RedisSink:
         low: list[Entry] = []
         for entry, reply in zip(batch, replies, strict=True):
             if not isinstance(reply, Exception):
-                self._confirm(key, entry, done)
+                self._confirm(client, key, entry, done)
             elif "equal or smaller" in str(reply):
                 low.append(entry)
             else:
@@ -464,19 +465,22 @@ class RedisSink:
             *found, info = await pipe.execute()
         for entry, entries in zip(low, found, strict=True):
             if self._stands(entry, entries):
-                self._confirm(key, entry, done)
+                self._confirm(client, key, entry, done)
                 self.repeated += 1
             else:
                 del self._ids[entry.order]
                 self.renumbered += 1
         self._tops[key] = max(self._tops[key], _numbers(info["last-generated-id"]))
 
-    def _confirm(self, key: str, entry: Entry, done: set[int]) -> None:
+    def _confirm(self, client: Redis, key: str, entry: Entry, done: set[int]) -> None:
         done.add(entry.order)
         now = time.monotonic()
-        self._unsafe.append(_Confirmed(now, key, entry, self._id(key, entry)))
-        while self._unsafe[0].at < now - UNSAFE_S:
-            self._unsafe.popleft()
+        unsafe = self._unsafe.setdefault(client, deque())
+        unsafe.append(_Confirmed(now, key, entry, self._id(key, entry)))
+        # A node of a cluster that has come back is looked at only after the first write to it.
+        is_looked_at = self._connections == self._servers.connections
+        while is_looked_at and unsafe[0].at < now - UNSAFE_S:
+            unsafe.popleft()
 
     def _longest(self, message: Message) -> int:
         is_row = message.kind == "heatmap:log"
@@ -499,41 +503,47 @@ class RedisSink:
             return None
         self._outbox.renew()
         groups: dict[str, list[_Confirmed]] = {}
-        for confirmed in self._unsafe:
+        for confirmed in chain(*self._unsafe.values()):
             groups.setdefault(confirmed.key, []).append(confirmed)
         lost: list[_Confirmed] = []
         for key, group in groups.items():
-            remaining = iter(group)
+            # Those before may have been trimmed.
+            remaining = iter(group[-self._longest(group[0].entry.message) :])
             while batch := list(islice(remaining, self._batch)):
-                try:
-                    async with asyncio.timeout(self._patience_s):
-                        lost += await self._lost(await self._servers.of(key), key, batch)
-                except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
-                    return await self._count(error)
-                raise_if_cancelled()
+                if problem := await self._look_for(key, batch, lost):
+                    if problem in TRANSPORT and not self._servers.cluster:
+                        return problem
+                    break  # a node that is away is looked at when it is connected to again
         if lost:
             self.rewritten += len(lost)
             self._ids |= {confirmed.entry.order: confirmed.id for confirmed in lost}
-            self._unsafe = deque(c for c in self._unsafe if c.entry.order not in self._ids)
+            for client, unsafe in self._unsafe.items():
+                self._unsafe[client] = deque(c for c in unsafe if c.entry.order not in self._ids)
             self._outbox.restore(confirmed.entry for confirmed in lost)
             fields = {"url": self._url, "events": len(lost)}
             _log.warning("redis_had_lost_events", extra={"fields": fields})
         self._connections = connections
         return None
 
-    async def _lost(self, client: Redis, key: str, batch: list["_Confirmed"]) -> list["_Confirmed"]:
-        """Which confirmed events a stream lacks, other than by being trimmed."""
-        async with client.pipeline(transaction=True) as pipe:
-            pipe.xrange(key, count=1)
-            for confirmed in batch:
-                pipe.xrange(key, min=_text(confirmed.id), max=_text(confirmed.id))
-            oldest, *found = await pipe.execute()
-        trimmed = _numbers(oldest[0][0]) if oldest else (0, 0)
-        return [
-            confirmed
-            for confirmed, entries in zip(batch, found, strict=True)
-            if confirmed.id > trimmed and not self._stands(confirmed.entry, entries)
+    async def _look_for(
+        self, key: str, batch: list[_Confirmed], lost: list[_Confirmed]
+    ) -> Reason | None:
+        """Add to `lost` the confirmed events that their stream does not have."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                client = await self._servers.of(key)
+                async with client.pipeline(transaction=True) as pipe:
+                    for confirmed in batch:
+                        pipe.xrange(key, min=_text(confirmed.id), max=_text(confirmed.id))
+                    found = await pipe.execute()
+        except Exception as error:  # noqa: BLE001  (a boundary: `_count` sorts them)
+            return await self._count(error)
+        raise_if_cancelled()
+        pairs = zip(batch, found, strict=True)
+        lost += [
+            confirmed for confirmed, there in pairs if not self._stands(confirmed.entry, there)
         ]
+        return None
 
     def _stands(self, entry: Entry, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> bool:
         """Whether an event is what was read under its id; another writer may have taken that."""

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from monitor.config import ConfigError
 from monitor.sinks.embedded import Embedded
 from monitor.sinks.envelope import encode
-from monitor.sinks.outbox import Outbox
+from monitor.sinks.outbox import TAKE_MAX, Outbox
 from monitor.sinks.redis import BATCH, REASONS, RedisSink, masked
 from tests.sinks.builders import (
     PATIENCE_S,
@@ -26,6 +26,7 @@ from tests.sinks.builders import (
     redis_config,
     status,
 )
+from tests.sinks.goldens import alert
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "messages.md"
 STREAM = "cascade:{BTC}:liquidations"
@@ -184,15 +185,15 @@ async def test_a_write_whose_answer_was_lost_is_not_repeated(server, client, sin
     sink, outbox = sinks(server.url, timeout_s=0.5)
     outbox.put(liquidation(seq=1))
     await eventually(lambda: sink.sent == 1)
-    greet, paused = sink._servers.greet, []
+    write, paused = sink._write_events, []
 
-    async def greet_then_stop():
-        await greet()
+    async def stop_then_write(*args):
         if not paused:
             paused.append(True)
             os.kill(server.pid, signal.SIGSTOP)
+        await write(*args)
 
-    sink._servers.greet = greet_then_stop
+    sink._write_events = stop_then_write
     for seq in range(2, 12):
         outbox.put(liquidation(seq=seq))
     await eventually(lambda: sink.errors["timeout"] >= 2)
@@ -297,7 +298,10 @@ async def cut(client, stream, length):
         await client.xadd(stream, fields, id=id_)
 
 
-async def test_confirmed_events_that_the_server_has_lost_are_written_again(server, client, sinks):
+async def test_confirmed_events_that_the_server_has_lost_are_written_again(
+    server, client, sinks, monkeypatch
+):
+    monkeypatch.setattr("monitor.sinks.redis.UNSAFE_S", PATIENCE_S)
     sink, outbox = sinks(server.url)
     for seq in range(1, 101):
         outbox.put(liquidation(seq=seq))
@@ -313,6 +317,53 @@ async def test_confirmed_events_that_the_server_has_lost_are_written_again(serve
         assert await entries(client) == before
     assert await seqs(client, "cascade:{ETH}:liquidations") == list(range(1, 101))
     assert (sink.repeated, sink.renumbered) == (0, 0)
+
+
+async def test_many_lost_events_keep_their_ids(server, client, sinks, monkeypatch):
+    monkeypatch.setattr("monitor.sinks.redis.UNSAFE_S", PATIENCE_S)
+    sink, outbox = sinks(server.url)
+    for seq in range(1, 3 * TAKE_MAX):
+        outbox.put(liquidation(seq=seq))
+    await eventually(lambda: sink.sent == 3 * TAKE_MAX - 1)
+    before = await entries(client)
+    await cut(client, STREAM, 100)
+    await disconnect(client)
+    outbox.put(depth())
+    await eventually(lambda: sink.sent == 6 * TAKE_MAX - 101)
+    assert await entries(client) == before
+
+
+async def test_an_event_that_was_lost_is_missed_although_another_writer_was_first(
+    server, client, sinks
+):
+    first, one = sinks(server.url, run="run1")
+    second, two = sinks(server.url, run="run2")
+    one.put(alert(seq=1, at=START))
+    await eventually(lambda: first.sent == 1)
+    await client.delete("cascade:alerts")
+    await disconnect(client)
+    two.put(alert(asset="ETH", seq=1, at=START + 1_000_000_000))
+    await eventually(lambda: second.sent == 1)
+    one.put(depth())
+    await eventually(lambda: first.sent == 3)
+    written = await entries(client, "cascade:alerts")
+    assert [message["run"] for _, message in written] == ["run2", "run1"]
+    assert (first.rewritten, first.renumbered) == (1, 1)
+
+
+async def test_a_stream_that_cannot_be_looked_at_holds_nothing_else_up(server, client, sinks):
+    sink, outbox = sinks(server.url)
+    outbox.put(liquidation("BTC"))
+    outbox.put(depth("ETH"))
+    await eventually(lambda: sink.sent == 2)
+    await client.set(STREAM, "somebody else's")
+    await disconnect(client)
+    outbox.put(depth("ETH", seq=2))
+    outbox.put(liquidation("ETH", seq=2))
+    await eventually(lambda: sink.sent == 4)
+    assert json.loads(await client.get("cascade:{ETH}:depth"))["seq"] == 2
+    assert await seqs(client, "cascade:{ETH}:liquidations") == [2]
+    assert sink.errors["wrong_type"] >= 1
 
 
 async def test_what_was_trimmed_or_is_older_is_not_written_again(
