@@ -67,7 +67,7 @@ def _risk() -> list[Panel]:
         lines(
             "Critical shock: the least move that would feed itself",
             "In normal moves of 15 minutes. No line means that no shock within reach would start a "
-            "cascade. Below the dashed line CascadeCriticalShockNear fires.",
+            "cascade. Below the dashed line, with a loop gain of 6, CascadeCriticalShockNear fires.",
             "none",
             ("asset_direction:cascade_critical_shock_moves:ratio", BOTH),
             steps=limit("CascadeCriticalShockNear"),
@@ -137,8 +137,8 @@ def _reasons() -> list[Panel]:
         ),
         lines(
             "Loop gain: forced move over the move that forced it",
-            "Maximum along the path. Above the dashed line a move feeds itself and "
-            "CascadeLoopGainHigh fires.",
+            "Maximum along the path. Above 1 a move feeds itself, within the error of map and "
+            "depth; above the dashed line CascadeLoopGainHigh fires.",
             "none",
             ("cascade_loop_gain_ratio", BOTH),
             steps=limit("CascadeLoopGainHigh"),

@@ -168,8 +168,8 @@ def test_a_phase_above_its_evidence_says_why_it_stands():
     track.feed(700, score=0.35)
     assert track.phase == "watch"
     assert held() == (
-        "hysteresis: left below a score of 0.30, with the critical shock beyond 2.5 normal moves"
-        " or a loop gain below 4.0"
+        "hysteresis: left below a score of 0.30, with the critical shock beyond 1.9 normal moves"
+        " or a loop gain below 4.8"
     )
     track.feed(score=0.45)
     assert held() == ""
@@ -209,10 +209,10 @@ def test_a_critical_shock_within_a_normal_move_raises_a_watch_or_without_forecas
 
 def test_a_near_critical_shock_with_little_gain_is_within_the_error_of_map_and_depth():
     track = Track()
-    track.feed(critical_shock=0.001, loop_gain=4.5)
+    track.feed(critical_shock=0.001, loop_gain=0.9 * RULES.shock_gain)
     assert track.phase == "calm"
-    track.feed(critical_shock=0.001, loop_gain=5.0)
-    track.feed(2 * RULES.hold_s, critical_shock=0.001, loop_gain=4.5)
+    track.feed(critical_shock=0.001, loop_gain=RULES.shock_gain)
+    track.feed(2 * RULES.hold_s, critical_shock=0.001, loop_gain=0.9 * RULES.shock_gain)
     assert track.phase == "watch", "what was worth a watch stays so for a little less"
     track.feed(2 * RULES.hold_s, critical_shock=0.001, loop_gain=3.0)
     assert track.phase == "calm"

@@ -103,10 +103,10 @@ def test_a_recording_rule_records(prometheus, name, expression):
 
 @pytest.mark.parametrize("name", files.alerts())
 def test_an_alert_reads_what_is_there(prometheus, name):
-    """Without its comparison the expression has data, unless it looks for absence."""
+    """Without its comparisons the expression has data, unless it looks for absence."""
     expression = files.alerts()[name]["expr"].strip()
     result(prometheus, expression, instant=True)
-    left = re.sub(r" [<>] [0-9.]+$", "", expression)
+    left = re.sub(r" [<>]=? [0-9.]+(?=\)|$)", "", expression)
     if "absent(" in expression:
         assert not result(prometheus, expression, instant=True)
     elif "unless" in expression:

@@ -134,10 +134,12 @@ def test_the_probability_that_alerts_is_that_of_a_critical_score():
 
 def test_the_shock_that_alerts_is_the_engines():
     assert threshold("CascadeCriticalShockNear") == ENGINE.warning_shock
+    expr = ALERTS["CascadeCriticalShockNear"]["expr"]
+    assert f"cascade_loop_gain_ratio >= {ENGINE.shock_gain:g})" in expr
 
 
-def test_a_gain_alerts_where_it_feeds_itself():
-    assert threshold("CascadeLoopGainHigh") == 1.0
+def test_a_gain_alerts_where_a_shock_would_count():
+    assert threshold("CascadeLoopGainHigh") == ENGINE.shock_gain
 
 
 def test_the_lag_that_alerts_is_that_of_readiness():

@@ -22,7 +22,7 @@ BY_RULE: Final = ("hysteresis: ", "hold: ", "cascade: ", "exhausted: ")
 """Beginnings of what is told as holding a phase where that is a rule and not a missing input."""
 
 
-SHOCK_GAIN: Final = 5.0
+SHOCK_GAIN: Final = 6.0
 """Loop gain below which a critical shock is within the error of map and depth."""
 
 
@@ -37,7 +37,7 @@ class AlertRules(Struct, frozen=True):
             the phase is entered. Where there is a score it has counted the shock already, and the
             shock alone reaches no more than ``watch``.
         shock_gain: the loop gain without which a critical shock, however near, enters no phase. It
-            is the mean over what is uncertain: a fifth of the fuel, or five times the depth, would
+            is the mean over what is uncertain: a sixth of the fuel, or six times the depth, would
             leave a mean of 1, and neither is known much better than that.
         shock_slack: the shock must be larger, or the gain smaller, by this factor before a phase
             is left.
@@ -70,7 +70,7 @@ class AlertRules(Struct, frozen=True):
     warning_score: float = 0.6
     critical_score: float = 0.8
     leave_margin: float = 0.1
-    watch_shock: float = 2.0
+    watch_shock: float = 1.5
     warning_shock: float = 1.0
     shock_gain: float = SHOCK_GAIN
     shock_slack: float = 1.25
