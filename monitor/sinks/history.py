@@ -8,6 +8,7 @@ Memory of one asset with four venues: at most some 12 MB after a day.
 """
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -16,13 +17,13 @@ from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 
 from monitor.core.engine import ROW_REACH
 from monitor.core.heatmap.pooling import row_of
 from monitor.events import NS, Heatmap, Message
 from monitor.sinks.envelope import encode
-from monitor.sinks.redis import Servers, reason_of
+from monitor.sinks.redis import Servers, raise_if_cancelled, reason_of
 
 FINE_S: Final = 3600
 """Rows younger than this are all kept."""
@@ -46,6 +47,9 @@ RETRY_S: Final = 5.0
 
 _SECOND_US: Final = 1_000_000
 _AT: Final = re.compile(rb'"at_us":(\d+)')
+_ALERT: Final = b'"kind":"alerts"'
+
+_log = logging.getLogger(__name__)
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -212,9 +216,11 @@ class History:
                 rows[asset] = await self._read(servers, f"{key}:heatmap:log")
                 prints[asset] = await self._read(servers, f"{key}:liquidations")
             alerts = await self._read(servers, f"{prefix}:alerts", of=assets)
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            self.missing = f"the day could not be read from Redis yet: {reason_of(error)}"
+        except Exception as error:  # noqa: BLE001  (a boundary: the day before is all it costs)
+            self._failed(error)
             return False
+        finally:
+            raise_if_cancelled()
         for asset in assets:
             self._of(asset).precede(rows[asset])
             _precede(self._printed(asset), prints[asset])
@@ -222,17 +228,29 @@ class History:
         self.missing = ""
         return True
 
+    def _failed(self, error: Exception) -> None:
+        reason = reason_of(error)
+        missing = f"the day could not be read from Redis yet: {reason}"
+        if missing != self.missing:
+            trace = error if reason == "unexpected" else None
+            fields = {"reason": reason, "error": str(error)[:200]}
+            _log.warning("history_not_read", exc_info=trace, extra={"fields": fields})
+        self.missing = missing
+
     async def _read(
         self, servers: Servers, key: str, of: Iterable[str] | None = None
     ) -> list[Entry]:
-        """Entries of a stream that earlier runs wrote in the last day, oldest first."""
+        """Entries of a stream that earlier runs wrote in the last day, oldest first.
+
+        In the stream `of` several assets only their alerts count: it has undelivered ones as well.
+        """
         start_us = (self._now() // 1000) - KEPT_S * _SECOND_US
         needles = None if of is None else [f'"asset":"{asset}"'.encode() for asset in of]
         found = []
         async for text in _entries(servers, key, start_us // 1000):
             at = _AT.search(text)
             stamp = int(at[1]) if at else 0
-            ours = needles is None or any(needle in text for needle in needles)
+            ours = needles is None or (_ALERT in text and any(needle in text for needle in needles))
             if ours and start_us <= stamp <= self._started_us:
                 found.append(Entry(stamp, text))
         return found

@@ -1,13 +1,16 @@
 import asyncio
 import contextlib
+import logging
 from itertools import pairwise
 
 from monitor.events import NS
+from monitor.sinks import history as module
 from monitor.sinks.envelope import encode
 from monitor.sinks.history import Entry as Row
 from monitor.sinks.history import History, Rows
 from monitor.sinks.redis import Servers
-from tests.sinks.builders import START, eventually, liquidation
+from tests.sinks.builders import PATIENCE_S, START, eventually, liquidation
+from tests.sinks.goldens import alert, undelivered
 
 SECOND = 1_000_000
 
@@ -68,3 +71,60 @@ async def test_a_redis_that_is_away_is_told_and_tried_again():
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def test_an_alert_that_could_not_be_delivered_is_not_one_itself(client, server):
+    for message in (alert(), undelivered()):
+        await client.xadd("cascade:alerts", {"m": encode(message, "old")})
+    history = History("new", lambda: START + 60 * NS)
+    await history.recall(Servers(server.url, 2.0, "test"), "cascade", ["BTC"])
+    assert history.alerts(10) == [encode(alert(), "old")]
+
+
+class Broken(Servers):
+    """A client library with defects."""
+
+    def __init__(self, url, *, defects=0):
+        super().__init__(url, 2.0, "test")
+        self.defects = defects
+        self.asked = asyncio.Event()
+
+    async def of(self, key):
+        self.asked.set()
+        if self.defects:
+            self.defects -= 1
+            raise AttributeError("a defect")
+        return await super().of(key)
+
+
+class Deaf(Broken):
+    """It takes a cancellation for an error of its own."""
+
+    async def of(self, _key):
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+
+
+async def test_a_defect_of_the_client_library_is_logged_once_and_gone_past(
+    server, monkeypatch, caplog
+):
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    history = History("new", lambda: START)
+    servers = Broken(server.url, defects=3)
+    await asyncio.wait_for(history.recall(servers, "cascade", ["BTC"]), PATIENCE_S)
+    assert history.lacks(60) == ""
+    (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert (record.message, record.exc_info[0]) == ("history_not_read", AttributeError)
+
+
+async def test_it_ends_when_it_is_cancelled_though_the_client_library_swallows_that():
+    history = History("new", lambda: START)
+    servers = Deaf("redis://127.0.0.1:1")
+    task = asyncio.create_task(history.recall(servers, "cascade", ["BTC"]))
+    await servers.asked.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=2)
+    assert task.cancelled()
