@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from ipaddress import ip_address
 from typing import Final, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -33,6 +34,9 @@ CHUNK: Final = 500
 """Rows read from the stream at once, some 1 MB."""
 
 MINUTE_US: Final = 60_000_000
+
+DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Heeds no proxy of the environment, which would look for our loopback on its own machine."""
 
 Data = TypeVar("Data", Depth, Heatmap, HeatmapRow, Risk)
 
@@ -70,22 +74,31 @@ class Rows(Struct, frozen=True):
 
 
 class OverHttp:
-    """Asks the HTTP API of a daemon at `url`, such as ``http://127.0.0.1:9464``.
+    """Asks the HTTP API of a daemon."""
 
-    Raises:
-        QuestionError: it is no HTTP address.
-    """
+    def __init__(self, url: str, token: str = "", *, own: bool = False) -> None:
+        """Check the address; ask nothing yet.
 
-    def __init__(self, url: str) -> None:
+        Args:
+            url: such as ``http://127.0.0.1:9464``.
+            token: what the daemon asks for, if it does.
+            own: whether it is that of this configuration, hence reached without a proxy.
+
+        Raises:
+            QuestionError: it is no HTTP address.
+        """
         try:
             parts = urlsplit(url)
-            usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+            host = parts.hostname if parts.scheme in {"http", "https"} else None
         except ValueError:
-            usable = False
-        if not usable:
+            host = None
+        if not host:
             raise QuestionError(f"--url {url}: no HTTP address, as http://127.0.0.1:9464 is one")
         self.url = url
         self._base = f"{url.rstrip('/')}/api/v1/assets"
+        self._token = token
+        is_direct = own or _is_here(host)
+        self._opener = DIRECT if is_direct else urllib.request.build_opener()
 
     def heatmap(self, asset: str, venue: str) -> bytes:
         """The newest message of an asset's map, or of one venue's part of it."""
@@ -107,8 +120,11 @@ class OverHttp:
         return self._get(f"{self._base}/{quote(asset, safe='')}/stress?{urlencode(given)}")
 
     def _get(self, url: str) -> bytes:
+        request = urllib.request.Request(url)  # noqa: S310  (checked)
+        if self._token:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
-            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 (checked)
+            with self._opener.open(request, timeout=PATIENCE_S) as answer:
                 body: bytes = answer.read()
         except urllib.error.HTTPError as error:
             reason = f"{url}: {_reason(error)}"
@@ -246,6 +262,14 @@ def _decoded(body: bytes, kind: type[Answer]) -> Answer:
         if isinstance(told, Told) and told.v != VERSION:
             raise Unanswered(f"the daemon speaks version {told.v}, expected {VERSION}")
     return found
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine's loopback."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -12,7 +12,6 @@ import os
 import sys
 import traceback
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -122,11 +121,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    config, specifications, _ = _configuration(options)
+    config, specifications, origins = _configuration(options)
     logs.configure(config.log.level, config.log.format)
     asyncio.run(
         demo.run(
-            config,
+            demo.own(config, origins),
             specifications,
             name=options.scenario,
             seed=options.seed,
@@ -146,6 +145,8 @@ def _record(options: argparse.Namespace) -> int:
         config,
         journal=replace(config.journal, enabled=True, directory=str(options.out.resolve())),
         redis=replace(config.redis, enabled=False),
+        mqtt=replace(config.mqtt, enabled=False),
+        webhook=replace(config.webhook, enabled=False),
         http=replace(config.http, enabled=False),
     )
     try:  # better now than when the recording is missed
@@ -249,7 +250,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
     config, _, _ = _configuration(options)
     url = f"{_own_address(config)}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 (our own address)
+        with ask.DIRECT.open(url, timeout=3) as answer:
             print(answer.read().decode())  # noqa: T201
             return OK
     except urllib.error.HTTPError as error:
@@ -257,6 +258,13 @@ def _healthcheck(options: argparse.Namespace) -> int:
     except OSError as error:
         _complain(f"no daemon answers at {url} ({logs.plain(error)})")
     return UNHEALTHY
+
+
+def _daemon(options: argparse.Namespace, config: Config) -> ask.OverHttp:
+    """The daemon at ``--url``, else that of this configuration, which alone is told the token."""
+    if options.url:
+        return ask.OverHttp(options.url)
+    return ask.OverHttp(_own_address(config), config.http.token, own=True)
 
 
 def _own_address(config: Config) -> str:
@@ -281,7 +289,7 @@ def _heatmap(options: argparse.Namespace) -> int:
     source = (
         ask.InRedis(options.redis, config.redis.prefix)
         if options.redis
-        else ask.OverHttp(options.url or _own_address(config))
+        else _daemon(options, config)
     )
     message = source.heatmap(asset, options.venue)
     told = ask.heatmap_in(message)
@@ -317,8 +325,7 @@ def _stress(options: argparse.Namespace) -> int:
         redis = ask.InRedis(options.redis, config.redis.prefix)
         answer = whatif.of_redis(redis, asset, question)
     else:
-        daemon = ask.OverHttp(options.url or _own_address(config))
-        answer = whatif.of_daemon(daemon, asset, question)
+        answer = whatif.of_daemon(_daemon(options, config), asset, question)
     if options.json:
         _print_json(msgspec.to_builtins(answer))
     else:

@@ -7,10 +7,9 @@ from a live run: at a speed other than 1 the daemon's time runs as fast as the m
 
 import asyncio
 import multiprocessing
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +24,7 @@ from monitor.pipeline import Pipeline
 from monitor.sim.market import Market
 from monitor.sim.scenarios import Name, scenario
 from monitor.sim.serve import SimulatedVenues
+from monitor.sinks.embedded import Embedded
 
 STEP_MS = 100
 """Step of the market; the fastest order-book feeds are pushed every 100 ms."""
@@ -60,16 +60,17 @@ async def run(
     """Play a scenario until a signal comes, or for so many seconds of wall time.
 
     Raises:
+        EmbeddedError: another demo runs in the same directory.
         RuntimeError: the simulated venues did not start.
     """
     print(f"Populating the simulated market ({name}, seed {seed}) ...", file=sys.stderr)  # noqa: T201
-    settings = _own(config)
-    # What an earlier demo left there is of another market.
-    shutil.rmtree(Path(settings.state_directory) / "redis", ignore_errors=True)
+    if config.redis.enabled and config.redis.url == "embedded":
+        # What an earlier demo left there is of another market.
+        await Embedded(Path(config.state_directory) / "redis").clear()
     with _venues(name, seed, speed) as stage:
         print(f"Scenario {name}: {scenario(name, seed).about}", file=sys.stderr)  # noqa: T201
         await app.run(
-            _at(settings, stage),
+            _at(config, stage),
             specifications,
             app.Shard(),
             now=_clock(stage, speed),
@@ -80,11 +81,26 @@ async def run(
         )
 
 
-def _own(config: Config) -> Config:
-    """The configuration with a state directory, and a belief of the map, of the demo's own."""
-    state = str(Path(config.state_directory) / "demo")
-    engine = msgspec.structs.replace(config.engine, prior="simulated")
-    return msgspec.structs.replace(config, state_directory=state, engine=engine)
+def own(config: Config, origins: Mapping[str, str]) -> Config:
+    """The configuration with a state directory, and a belief of the map, of the demo's own.
+
+    An invented crash must not be told where a real one is: nobody is called, and a Redis server or
+    a broker is published to only if the environment says so, as in the compose file.
+    """
+    replace = msgspec.structs.replace
+    redis, mqtt = config.redis, config.mqtt
+    if origins["redis.url"] != "environment":
+        redis = replace(redis, url="embedded")
+    if origins["mqtt.enabled"] != "environment":
+        mqtt = replace(mqtt, enabled=False)
+    return replace(
+        config,
+        state_directory=str(Path(config.state_directory) / "demo"),
+        engine=replace(config.engine, prior="simulated"),
+        redis=redis,
+        mqtt=mqtt,
+        webhook=replace(config.webhook, enabled=False),
+    )
 
 
 def _at(config: Config, stage: Stage) -> Config:

@@ -46,8 +46,11 @@ def quiet():
 
 
 @contextmanager
-def daemon(answers):
-    """An HTTP server that gives (status, body) by path; the queries it was asked, as they come."""
+def daemon(answers, authorization=None):
+    """An HTTP server that gives (status, body) by path; the queries it was asked, as they come.
+
+    With an `authorization` it answers those only who send that header.
+    """
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,6 +58,8 @@ def daemon(answers):
             url = urlsplit(self.path)
             asked.append((url.path, parse_qs(url.query)))
             status, body = answers.get(url.path, (404, b'{"error":"no such asset or state"}'))
+            if authorization not in {None, self.headers.get("Authorization", "")}:
+                status, body = 401, b'{"error":"a bearer token is needed"}'
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -241,6 +246,101 @@ def test_the_help_of_a_report_on_recorded_history_says_which_columns_it_reads(ca
 def test_a_daemon_that_is_not_there_is_told_from_an_address_that_is_none(where, code, capsys):
     assert cli.main(["heatmap", "BTC", *where]) == code
     assert "hunter2" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def proxied(monkeypatch):
+    """Tells the environment that a proxy is there."""
+
+    def through(url):
+        monkeypatch.setenv("http_proxy", url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+
+    return through
+
+
+NOBODY = "http://127.0.0.1:1"
+
+
+def test_the_own_daemon_is_told_the_token_and_no_proxy_is_asked(proxied, monkeypatch, capsys):
+    proxied(NOBODY)
+    paths = {MAP_PATH: (200, NOW), "/api/v1/assets/BTC/stress": (404, b"{}")}
+    with daemon(paths, "Bearer 123") as (url, asked):
+        monkeypatch.setenv("CASCADE_HTTP__PORT", url.rpartition(":")[2])
+        monkeypatch.setenv("CASCADE_HTTP__TOKEN", "123")
+        assert cli.main(["heatmap", "BTC"]) == 0
+        assert cli.main(["stress", "BTC", "--shock", "-3%"]) == cli.USAGE
+    assert len(asked) == 2
+    assert "401" not in capsys.readouterr().err
+
+
+def test_a_daemon_that_was_named_is_not_told_the_token(proxied, monkeypatch):
+    proxied(NOBODY)
+    monkeypatch.setenv("CASCADE_HTTP__TOKEN", "123")
+    with daemon({MAP_PATH: (200, NOW)}, "") as (url, _):
+        assert cli.main(["heatmap", "BTC", "--url", url]) == 0
+
+
+def test_a_daemon_far_away_is_reached_through_the_proxy(proxied):
+    with daemon({MAP_PATH: (200, NOW)}) as (url, asked):
+        proxied(url)
+        assert cli.main(["heatmap", "BTC", "--url", "http://daemon.example:9464"]) == 0
+    assert asked == [(MAP_PATH, {})]
+
+
+def test_the_health_check_asks_the_daemon_and_no_proxy(proxied, monkeypatch):
+    proxied(NOBODY)
+    with daemon({"/readyz": (200, b"{}")}) as (url, _):
+        monkeypatch.setenv("CASCADE_HTTP__PORT", url.rpartition(":")[2])
+        assert cli.main(["healthcheck"]) == 0
+
+
+EVERYWHERE = """
+[redis]
+url = "redis://real"
+[mqtt]
+enabled = true
+[webhook]
+enabled = true
+urls = ["https://pager.example/x"]
+"""
+
+
+def test_a_recording_goes_to_the_journal_and_nowhere_else(tmp_path, monkeypatch):
+    ran = []
+
+    async def run(config, *_):
+        ran.append(config)
+
+    monkeypatch.setattr(cli.app, "run", run)
+    (tmp_path / "f.toml").write_text(EVERYWHERE)
+    words = ["record", "--config", str(tmp_path / "f.toml"), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    (config,) = ran
+    assert config.journal.enabled
+    for sink in (config.redis, config.mqtt, config.webhook, config.http):
+        assert not sink.enabled
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_demo_publishes_outside_only_where_the_environment_says_so(named, tmp_path, monkeypatch):
+    ran = []
+
+    async def run(config, *_, **__):
+        ran.append(config)
+
+    monkeypatch.setattr(cli.demo, "run", run)
+    (tmp_path / "f.toml").write_text(EVERYWHERE)
+    monkeypatch.setenv("CASCADE_CONFIG", str(tmp_path / "f.toml"))
+    if named:
+        monkeypatch.setenv("CASCADE_REDIS__URL", "redis://demos")
+        monkeypatch.setenv("CASCADE_MQTT__ENABLED", "true")
+    assert cli.main(["demo"]) == 0
+    (config,) = ran
+    assert config.redis.url == ("redis://demos" if named else "embedded")
+    assert config.mqtt.enabled is named
+    assert not config.webhook.enabled
 
 
 def test_without_matplotlib_a_picture_is_refused_and_a_table_is_not(monkeypatch, capsys, tmp_path):

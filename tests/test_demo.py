@@ -2,10 +2,16 @@
 
 import json
 
+import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 
+from monitor import demo as module
 from monitor.events import NS, Tick
 from monitor.feeds.replay import JournalFiles
+from monitor.sinks import embedded
+from monitor.sinks.embedded import Embedded, EmbeddedError
+from tests.builders import config
 from tests.test_daemon import eventually, get, gone, ready, replay, started
 
 VENUES = ("binance", "bybit", "okx", "hyperliquid")
@@ -30,6 +36,22 @@ async def test_the_demo_syncs_every_book_fills_redis_and_metrics_and_replays(tmp
     assert summary["digest"] == demo.event("stopped")["digest"]
 
 
+async def test_a_second_demo_is_refused_and_leaves_the_first_one_its_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "LOCK_PATIENCE_S", 0.1)
+    first = Embedded(tmp_path / "redis")
+    settings = structs.replace(config(), state_directory=str(tmp_path))
+    async with Redis.from_url(await first.start()) as redis:
+        await redis.set("kept", "yes")
+        with pytest.raises(EmbeddedError, match="in use"):
+            await module.run(settings, [], name="calm", seed=1, speed=1.0, duration_s=1.0,
+                             on_stop=lambda _: None)  # fmt: skip
+    await first.stop()
+    again = Embedded(tmp_path / "redis")
+    async with Redis.from_url(await again.start()) as redis:
+        assert await redis.get("kept") == b"yes"
+    await again.stop()
+
+
 async def with_marks(page):
     _, text = await get(page, "/metrics")
     marks = [f'cascade_mark_price_usd{{asset="ETH",venue="{venue}"}}' for venue in VENUES]
@@ -50,7 +72,9 @@ async def test_a_demo_at_another_speed_runs_on_the_markets_clock(tmp_path):
         assert await demo.process.wait() == 0
     files = JournalFiles([tmp_path / "demo" / "journal"])
     ticks = [record.at / NS for record in files if isinstance(record, Tick)]
-    # In 8 s the market lives 16 s, at 4 ticks a second; a busy machine misses some of them.
-    assert 8.5 < ticks[-1] - ticks[0] < 16.5
-    assert len(ticks) <= 66
+    # In 8 s the market lives 16 s, at 4 ticks a second; a busy machine misses some of them, and
+    # may be late to end.
+    lived_s = ticks[-1] - ticks[0]
+    assert 8.5 < lived_s < 32
+    assert len(ticks) <= 4 * lived_s + 2
     assert not files.holes

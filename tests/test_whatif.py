@@ -197,6 +197,9 @@ def test_from_redis_comes_nearly_the_same_and_it_is_said_what_it_was_solved_on(d
     assert found.liquidated_usd == pytest.approx(own.liquidated_usd, rel=0.1)
     assert found.landing_ratio == pytest.approx(own.landing_ratio, abs=0.005)
     assert found.shortfall_usd is not None
+    assert [n.shock_ratio for n in found.nearby] == [n.shock_ratio for n in own.nearby]
+    for ours, theirs in zip(found.nearby, own.nearby, strict=True):
+        assert ours.landing_ratio == pytest.approx(theirs.landing_ratio, abs=0.005)
     funds = {fund.name: fund.fund_usd for fund in found.funds}
     assert funds == {"binance": None, "bybit": None, "okx": 5e6, "hyperliquid": None}
 
@@ -252,6 +255,18 @@ def test_where_every_venue_runs_beyond_all_figures_are_lower_bounds(monkeypatch,
     venues = [VenueCurves("a:X", 100.0, 1e5 * DISTANCES, 1e9 * DISTANCES, 0.005)]
     lines = table_of(stress(-0.03, venues, survival=1.0, psi=1.5), monkeypatch, capsys)
     assert "every venue runs beyond what can be seen: all figures are lower bounds" in lines
+
+
+def test_where_slightly_other_shocks_end_is_one_line(daemon, monkeypatch, capsys):
+    found = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
+    below, above = found.nearby
+    first = f"a shock of -2.70% lands at {below.landing_ratio:+.2%}"
+    second = f"one of -3.30% lands at {above.landing_ratio:+.2%}"
+    assert f"{first}, {second}" in table_of(found, monkeypatch, capsys)
+    above = msgspec.structs.replace(above, landing_ratio=None, beyond=True)
+    found = msgspec.structs.replace(found, nearby=[below, above])
+    second = "one of -3.30% runs beyond what can be seen"
+    assert f"{first}, {second}" in table_of(found, monkeypatch, capsys)
 
 
 def test_a_psi_at_its_cap_is_said_to_make_it_an_upper_bound(daemon, monkeypatch, capsys):

@@ -48,6 +48,8 @@ STABLE_S: Final = 60.0
 LOG_BYTES_MAX: Final = 1 << 20
 """The server's log is put aside (once) at a start at which it is longer."""
 
+_LOCK: Final = "lock"
+
 _ADDRESS_IN_USE: Final = b"Address already in use"
 
 # Run by a fresh interpreter that then becomes the server: the signal survives `exec`, and nothing
@@ -97,6 +99,25 @@ class Embedded:
         """The server's process."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
+
+    async def clear(self) -> None:
+        """Remove the data of an earlier server, before `start`.
+
+        Raises:
+            EmbeddedError: the directory is in use, or cannot be written.
+        """
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await self._acquire()
+            for path in self._directory.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != _LOCK:  # or two could hold one each
+                    path.unlink()
+        except OSError as error:
+            raise EmbeddedError(f"embedded Redis: {error}") from error
+        finally:
+            self._release()
 
     async def start(self) -> str:
         """Start the server, wait until it answers and return its URL.
@@ -203,17 +224,17 @@ class Embedded:
             atexit.register(_signal, process, signal.SIGTERM)
         try:
             async with asyncio.timeout(READY_PATIENCE_S):
-                ready = await self._answers(process)
+                if ready := await self._answers(process):
+                    # Valkey 9 leaves messages above 16 KB out of a slow subscriber's buffer limit.
+                    limit = b"CONFIG SET min-string-size-avoid-copy-reply 2147483647\r\n"
+                    await _ask(self._port, limit, b"\r\n")
         except BaseException as error:
             _signal(process, signal.SIGKILL)
             await process.wait()
-            if isinstance(error, TimeoutError):
+            if isinstance(error, (OSError, EOFError)):  # a TimeoutError is the first
                 raise EmbeddedError(self._tail(start, "does not answer")) from error
             raise
         if ready:
-            # Valkey 9 leaves messages above 16 KB out of a slow subscriber's buffer limit.
-            limit = b"CONFIG SET min-string-size-avoid-copy-reply 2147483647\r\n"
-            await _ask(self._port, limit, b"\r\n")
             return True
         if _ADDRESS_IN_USE in self._log_since(start):
             return False
@@ -250,7 +271,7 @@ class Embedded:
 
     async def _acquire(self) -> None:
         """Take the directory's lock, which the kernel frees with its last holder: never stale."""
-        path = self._directory / "lock"
+        path = self._directory / _LOCK
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + LOCK_PATIENCE_S
         while True:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor import demo
 from monitor.config import merge, parse_environment, parse_toml
 from monitor.sinks.embedded import find_binary
 from tests.ops import files, needs
@@ -213,6 +214,9 @@ def test_the_monitor_understands_its_environment(name):
     assert config.mqtt.host == "mosquitto"
     assert config.journal.enabled is (name == "monitor")
     assert origins["redis.url"] == origins["mqtt.password"] == "environment"
+    if name == "monitor-demo":
+        own = demo.own(config, origins)
+        assert (own.redis, own.mqtt) == (config.redis, config.mqtt)
 
 
 # ----------------------------------------------------------------------------------- secrets

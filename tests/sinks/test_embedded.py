@@ -66,6 +66,52 @@ async def test_data_is_kept_when_the_server_is_killed_and_it_returns_at_its_addr
     await asyncio.wait_for(keeper, PATIENCE_S)
 
 
+FAILING = """#!{python}
+import os, socket, sys
+
+with socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1]))) as listener:
+    while True:
+        peer, _ = listener.accept()
+        if b"INFO" not in peer.recv(1000):
+            sys.exit("out of memory")
+        peer.sendall(b"process_id:%d\\r\\n\\r\\n+PONG\\r\\n" % os.getpid())
+        peer.close()
+"""
+
+
+async def test_a_server_that_dies_once_it_has_answered_is_started_again(
+    server, tmp_path, monkeypatch
+):
+    program = tmp_path / "server"
+    program.write_text(FAILING.format(python=sys.executable))
+    program.chmod(0o755)
+    programs = [program, find_binary()]
+    monkeypatch.setattr(module, "find_binary", lambda: programs.pop(0))
+    keeper = asyncio.create_task(server.run())
+    os.kill(server.pid, signal.SIGKILL)
+    await eventually(lambda: keeper.done() or (not programs and answers(port_of(server.url))))
+    assert not keeper.done()
+    assert server.restarts == 2
+    await server.stop()
+    await asyncio.wait_for(keeper, PATIENCE_S)
+
+
+async def test_what_is_cleared_is_gone_and_what_is_in_use_is_not_cleared(
+    valkey, tmp_path, monkeypatch
+):
+    assert valkey
+    monkeypatch.setattr(module, "LOCK_PATIENCE_S", 0.1)
+    server = Embedded(tmp_path)
+    await server.start()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(EmbeddedError, match="in use"):
+        await Embedded(tmp_path).clear()
+    assert sorted(tmp_path.rglob("*")) == before
+    await server.stop()
+    await Embedded(tmp_path).clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
 async def test_a_torn_append_file_does_not_prevent_the_start(valkey, tmp_path):
     assert valkey
     server = Embedded(tmp_path)
