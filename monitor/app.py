@@ -86,7 +86,8 @@ BATCH = 256
 """Inputs taken before the loop is given to the others: a few milliseconds of work."""
 
 DRAIN_S = 5.0
-"""How long a stop may take to deliver what is pending; below every supervisor's grace."""
+"""How long a stop may take for the state, for the other sinks and for Redis, one after the other;
+together below every supervisor's grace."""
 
 SOFTWARE = f"cascade-monitor {__version__}"
 
@@ -135,12 +136,13 @@ def pipeline_config(
 
 
 def clock() -> Callable[[], int]:
-    """Wall time in ns that never goes backwards, whatever is done to the machine's clock."""
-    last = 0
+    """Wall time in ns that always goes forward; where the machine's is set back, at half pace."""
+    last = ticked = 0
 
     def now() -> int:
-        nonlocal last
-        last = max(last, time.time_ns())
+        nonlocal last, ticked
+        before, ticked = ticked, time.monotonic_ns()
+        last = max(time.time_ns(), last + (ticked - before) // 2 if before else 0)
         return last
 
     return now
@@ -311,9 +313,7 @@ async def run(
             pumping.cancel()
         pump.process(inbox.drain())
         if keeper is not None:
-            for asset in pipeline.engine.assets:
-                if data := pipeline.engine.state(asset, now()):
-                    await keeper.save(asset, data)
+            await _keep_all(keeper, pipeline, now)
     fields = {"digest": pipeline.digest, "inputs": sum(pipeline.inputs.values())}
     log.info("stopped", extra={"fields": fields})
 
@@ -330,6 +330,17 @@ async def _keep(
                 await keeper.save(asset, data)
         if not assets:
             await asyncio.sleep(interval_s)
+
+
+async def _keep_all(keeper: Keeper, pipeline: Pipeline, now: Callable[[], int]) -> None:
+    """Save every asset, for at most `DRAIN_S`: the sinks have yet to deliver."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            for asset in pipeline.engine.assets:
+                if data := pipeline.engine.state(asset, now()):
+                    await keeper.save(asset, data)
+    except TimeoutError:
+        log.warning("state_saved_in_part", extra={"fields": {"deadline_s": DRAIN_S}})
 
 
 def check(config: Config, specifications: Iterable[Instrument], shard: Shard) -> None:
@@ -394,13 +405,15 @@ def _queues(
 
 
 def _identity(config: Config, run_id: str, shard: Shard) -> Identity:
-    # The hash is public; that of a weak password could be guessed.
+    # The hash is public; that of a weak password could be guessed. And it is to be the same in all
+    # shards, which have a directory and a port of their own.
     shown = msgspec.structs.replace(config.redis, url=mask_url(config.redis.url))
     public = msgspec.structs.replace(
         config,
+        state_directory="",
         redis=shown,
         mqtt=msgspec.structs.replace(config.mqtt, password=""),
-        http=msgspec.structs.replace(config.http, token=""),
+        http=msgspec.structs.replace(config.http, token="", port=0),
         webhook=msgspec.structs.replace(
             config.webhook, secret="", urls=[masked(url) for url in config.webhook.urls]
         ),

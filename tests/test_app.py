@@ -1,10 +1,16 @@
 """Which process owns what, and what an effective configuration is made of."""
 
+import socket
+from types import SimpleNamespace
+
 import pytest
 
+from monitor import app
 from monitor.app import Shard, clock, new_run, pipeline_config
 from monitor.config import ConfigError
+from monitor.sinks.keep import Keeper
 from tests.builders import config, instrument
+from tests.sinks.builders import redis_config
 
 ASSETS = [f"A{n}" for n in range(200)]
 
@@ -67,3 +73,25 @@ def test_the_clock_never_goes_back_and_runs_are_named_apart():
     times = [now() for _ in range(1000)]
     assert times == sorted(times)
     assert new_run() != new_run()
+
+
+def config_hash(text, shard=0):
+    return app._identity(config(text), "run", Shard(shard, 2)).config_sha256
+
+
+def test_shards_with_a_directory_and_a_port_of_their_own_have_one_configuration():
+    own = 'state_directory = "b"\n[http]\nport = 9465\n'
+    assert config_hash("") == config_hash(own, shard=1)
+    assert config_hash("") != config_hash("[http]\nready_lag_s = 9\n")
+
+
+async def test_a_redis_that_hangs_at_the_stop_leaves_the_sinks_their_time(monkeypatch, caplog):
+    monkeypatch.setattr(app, "DRAIN_S", 0.3)
+    engine = SimpleNamespace(assets=ASSETS, state=lambda *_: b"state")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        keeper = Keeper(redis_config(url, timeout_s=0.1), "run")
+        await app._keep_all(keeper, SimpleNamespace(engine=engine), clock())
+        await keeper.close()
+    assert 1 <= keeper.failed < len(ASSETS)
+    assert caplog.records[-1].message == "state_saved_in_part"
