@@ -245,17 +245,18 @@ async def test_redis_killed_under_a_replay_is_counted_and_written_anew_when_it_r
             assert await live.stop() == 0
     server = Embedded(tmp_path / "outside")
     url = await server.start()
-    arguments = ["replay", str(tmp_path / "j"), "--sinks", "--stay", "--speed", "0.2"]
+    arguments = ["replay", str(tmp_path / "j"), "--sinks", "--stay", "--speed", "0.1"]
     other = {"CASCADE_REDIS__URL": url, "CASCADE_HTTP__PORT": "0"}
     async with started(*arguments, **other) as player, Redis.from_url(url) as redis:
         page = await player.said("HTTP: ")
         await eventually(lambda: redis.get("cascade:{BTC}:depth"), player.lines)
-        await redis.flushall()
         # It stays away until a write has failed: between two writes it may be back unnoticed.
         os.kill(server.pid, signal.SIGKILL)
         await eventually(lambda: failed(page))
+        _, known = await get(page, "/api/v1/assets/BTC/depth")
         supervision = asyncio.create_task(server.run())
-        await eventually(lambda: written(url), player.lines)
+        # What is newer than that cannot have been in its file.
+        await eventually(lambda: written(url, json.loads(known)["seq"]), player.lines)
         assert await player.stop() == 0
     supervision.cancel()
     await asyncio.wait([supervision])
@@ -263,12 +264,13 @@ async def test_redis_killed_under_a_replay_is_counted_and_written_anew_when_it_r
     assert server.restarts == 1
 
 
-async def written(url):
+async def written(url, after):
     async with Redis.from_url(url) as redis:
         try:
-            return await redis.get("cascade:{BTC}:depth")
+            text = await redis.get("cascade:{BTC}:depth")
         except RedisError:
-            return None
+            return False
+    return text is not None and json.loads(text)["seq"] > after
 
 
 async def failed(page):

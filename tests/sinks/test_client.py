@@ -340,7 +340,7 @@ async def test_a_server_that_stops_answering_is_noticed_and_left(server, client)
         os.kill(server.pid, signal.SIGCONT)
         await told(client, depth(seq=1), alert(seq=1))
         assert len(await heard(messages, 2)) == 2
-        assert messages.problem is None
+        await eventually(lambda: messages.problem is None)
 
 
 async def test_a_redis_that_is_not_there_yet_is_waited_for():
