@@ -84,7 +84,7 @@ def _course() -> list[Panel]:
         ),
         lines(
             "Critical shock in normal moves of 15 minutes, $asset",
-            "Below the dashed line, with a loop gain of 6, CascadeCriticalShockNear fires.",
+            "Below the dashed line, at a loop gain of 6, CascadeCriticalShockNear fires.",
             "none",
             (f"asset_direction:cascade_critical_shock_moves:ratio{{{OF}}}", "{{direction}}"),
             steps=limit("CascadeCriticalShockNear"),

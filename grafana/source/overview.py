@@ -67,7 +67,7 @@ def _risk() -> list[Panel]:
         lines(
             "Critical shock: the least move that would feed itself",
             "In normal moves of 15 minutes. No line means that no shock within reach would start a "
-            "cascade. Below the dashed line, with a loop gain of 6, CascadeCriticalShockNear fires.",
+            "cascade. Below the dashed line, at a loop gain of 6, CascadeCriticalShockNear fires.",
             "none",
             ("asset_direction:cascade_critical_shock_moves:ratio", BOTH),
             steps=limit("CascadeCriticalShockNear"),
