@@ -27,6 +27,8 @@ from monitor.events import (
     NS,
     BookDelta,
     BookSnapshot,
+    Candle,
+    Candles,
     Close,
     Fetch,
     Frame,
@@ -62,6 +64,7 @@ from monitor.venues.base import (
     per_8h,
     spread,
 )
+from monitor.venues.candles import CANDLE_S
 
 HOUR_MS: Final = 3_600_000
 
@@ -110,6 +113,12 @@ UNUSED: Final = frozenset(
 
 CANDLES_ASKED: Final = 300
 """The most that ``/api/v5/market/candles`` gives at once: 25 hours."""
+
+CANDLES_KEPT: Final = 1_440
+"""The most that it gives in all, page by page: five days."""
+
+PAGE_WAIT_S: Final = 10.0
+"""How long the newer candles wait for an older page; then they are told without it."""
 
 INTERESTS_ASKED: Final = 100
 """Readings of open interest likewise: 8 hours."""
@@ -239,6 +248,14 @@ class Envelope(Struct):
 class Answer(Struct):
     code: str
     data: list[msgspec.Raw] = []
+
+
+class Pages(Struct):
+    """Closed candles from the newest back, and which request is to bring those before them."""
+
+    rows: list[Candle]
+    key: str
+    until: int
 
 
 class SymbolOnly(Struct):
@@ -404,6 +421,7 @@ class Okx(Codec):
         self._on_index: dict[str, list[str]] = {}
         self._families: dict[str, str] = {}
         self._liquidations: deque[Liquidation] = deque(maxlen=CACHED_MAX)
+        self._pages: dict[str, Pages] = {}
         for symbol, feed in feeds.items():
             self._books[symbol] = (self._carry("books", symbol, symbol, feed), Chain())
             for channel in ("trades", "mark-price", "funding-rate", "open-interest"):
@@ -739,11 +757,43 @@ class Okx(Codec):
         ]
         return self._list(concerned, reply.at)
 
-    def _candles(self, raw: list[msgspec.Raw], symbol: str, reply: Reply) -> Out:
-        """Candles come newest first, and say themselves whether they have ended."""
+    def _candles(self, raw: list[msgspec.Raw], rest: str, reply: Reply) -> Out:
+        """Candles come newest first, and say themselves whether they have ended.
+
+        They are told all at once, since a map starts from its past only once.
+        """
+        symbol, _, after = rest.partition(":")
+        newer = self._pages.get(symbol)
+        if after and (newer is None or newer.key != reply.key):
+            return []  # told without this page
         candles = [_candle_row.decode(row) for row in reversed(raw)]
         rows = [(c.ts, c.high, c.low, c.close) for c in candles if c.confirm == "1"]
-        return self._past(symbol, rows, reply)
+        [page] = self._past(symbol, rows, reply)
+        if not isinstance(page, Candles):
+            return [page]
+        found = page.rows
+        if newer is not None and after:
+            if page.rows and page.rows[-1].at > newer.rows[0].at - CANDLE_S * NS:
+                return self._refuse(reply, "schema")
+            found = found + newer.rows
+        if len(raw) < CANDLES_ASKED or not page.rows or len(found) >= CANDLES_KEPT:
+            self._pages.pop(symbol, None)
+            return [Candles(page.instrument, CANDLE_S, found[-CANDLES_KEPT:])]
+        older = self._candles_request(symbol, reply.at, after=candles[0].ts)
+        self._pages[symbol] = Pages(found, older.key, reply.at + int(PAGE_WAIT_S * NS))
+        self._past_key = older.key
+        self.requests.once(older, reply.at)
+        return []
+
+    def tick(self, at: int) -> Out:
+        """As the base; candles whose older page does not come are told without it."""
+        out = super().tick(at)
+        for symbol, pages in [*self._pages.items()]:
+            if at >= pages.until:
+                del self._pages[symbol]
+                self.requests.forget(pages.key)
+                out.append(Candles(self._name(symbol), CANDLE_S, pages.rows))
+        return out
 
     def _past_interests(self, raw: list[msgspec.Raw], symbol: str, reply: Reply) -> Out:
         """Open interest comes newest first."""
@@ -818,9 +868,12 @@ class Okx(Codec):
         if symbol in self._books:
             self._books[symbol] = (self._books[symbol][0], Chain())
 
-    def _candles_request(self, symbol: str, at: int) -> Fetch:  # noqa: ARG002
+    def _candles_request(self, symbol: str, at: int, *, after: int | None = None) -> Fetch:  # noqa: ARG002
+        """`after` is the time (ms) that the wanted ones are older than, as the venue calls it."""
         path = f"/api/v5/market/candles?instId={symbol}&bar=5m&limit={CANDLES_ASKED}"
-        return Fetch(self.venue, f"candles:{symbol}", path)
+        if after is None:
+            return Fetch(self.venue, f"candles:{symbol}", path)
+        return Fetch(self.venue, f"candles:{symbol}:{after}", f"{path}&after={after}")
 
     def _interests_request(self, symbol: str) -> Fetch:
         query = f"instId={symbol}&period=5m&limit={INTERESTS_ASKED}"

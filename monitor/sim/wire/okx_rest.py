@@ -16,6 +16,7 @@ Row = dict[str, Any]
 PRODUCTS: Final = frozenset({"SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION"})
 BOOK_MAX: Final = 400
 CANDLES_MAX: Final = 300
+CANDLES_KEPT: Final = 1_440
 INTERESTS_MAX: Final = 100
 
 
@@ -183,7 +184,10 @@ class Rest:
         return list(self._wire.recent[self._asset(query)])[-limit:][::-1]
 
     def _candles(self, query: dict[str, str]) -> list[list[str]]:
-        """Newest first, the growing one unconfirmed; `after` is older, `before` newer than."""
+        """Newest first, the growing one unconfirmed; `after` is older, `before` newer than.
+
+        Of all that there are the last `CANDLES_KEPT` are given, `CANDLES_MAX` at once.
+        """
         asset = self._asset(query)
         if query.get("bar") != "5m":
             raise RefusedError("51000", "Parameter bar error")
@@ -192,7 +196,8 @@ class Rest:
         newer, older = query.get("before", ""), query.get("after", "")
         rows = self._wire.klines(asset, first=newer, last=older)
         bounds = {int(bound) for bound in (newer, older) if bound.isdecimal()}
-        chosen = [row for row in rows if row[0] not in bounds][-limit:]
+        oldest, _ = self._wire.klines(asset)[-CANDLES_KEPT:][0]
+        chosen = [row for row in rows if row[0] >= oldest and row[0] not in bounds][-limit:]
         p, now = self._wire.printers[asset], self._wire.time_ms()
         return [
             [

@@ -172,6 +172,16 @@ def test_a_range_can_be_asked_for(quiet, venue, query, numbers):
     assert found == [STARTS + n * PERIOD_MS for n in numbers]
 
 
+def test_okx_gives_no_more_than_its_last_1440_candles_however_they_are_asked_for(quiet):
+    client = Client(quiet, "okx")
+    quiet.at += 2_000 * PERIOD_NS
+    starts = [row[0] for row in served(client, limit=300)]
+    while page := [row[0] for row in served(client, limit=300, after=starts[0])]:
+        starts = page + starts
+    newest = quiet.at // PERIOD_NS * PERIOD_MS
+    assert starts == [newest - n * PERIOD_MS for n in reversed(range(1_440))]
+
+
 def test_the_growing_candle_of_okx_is_unconfirmed(quiet):
     quiet.at = START
     client = Client(quiet, "okx")
@@ -216,15 +226,21 @@ def test_our_codecs_hear_the_markets_own_past(venue):
     codec = VENUES[venue](settings, [instrument(symbol, venue=venue)])
     codec.opened(codec.feeds[0].name, market.at)
     at = market.at + 5 * NS
-    [fetch] = [c for c in codec.tick(at) if isinstance(c, Fetch) and c.key == f"candles:{symbol}"]
-    url = urlsplit(fetch.path)
-    method = "POST" if fetch.body else "GET"
-    answer = wire.http(Request(method, url.path, dict(parse_qsl(url.query)), fetch.body, at))
-    assert answer.status == 200, json.loads(answer.body)
-    [event] = codec.reply(Reply(at, venue, fetch.key, answer.status, answer.body))
+    out, pages = [], 0
+    while not out:
+        fetches = [c for c in codec.tick(at) if isinstance(c, Fetch)]
+        [fetch] = [c for c in fetches if c.key.startswith(f"candles:{symbol}")]
+        url = urlsplit(fetch.path)
+        method = "POST" if fetch.body else "GET"
+        answer = wire.http(Request(method, url.path, dict(parse_qsl(url.query)), fetch.body, at))
+        assert answer.status == 200, json.loads(answer.body)
+        out = codec.reply(Reply(at, venue, fetch.key, answer.status, answer.body))
+        pages += 1
+    assert pages == (5 if venue == "okx" else 1)
+    [event] = out
     assert isinstance(event, Candles)
     tick = market.contract(venue, "BTC").tick_usd
-    expected = {"binance": 1_499, "bybit": 999, "okx": 299}.get(venue, 1_440)
+    expected = {"binance": 1_499, "bybit": 999, "okx": 1_439}.get(venue, 1_440)
     assert len(event.rows) in {expected, expected - 1}
     assert event.rows[-1].at <= at < event.rows[-1].at + 2 * PERIOD_NS
     for candle in event.rows[::50]:
