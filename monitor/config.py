@@ -6,6 +6,7 @@ over it, key by key. This module parses and checks; it opens no file and reads n
 
 import copy
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -31,6 +32,9 @@ NOT_SETTINGS = frozenset(
 
 TEXT_KEYS = frozenset({"username", "password", "secret", "token"})
 """Settings whose variable is taken literally: a password of digits is no number."""
+
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
+"""A name of an instrument or asset: the fields of a journal's line end with a space."""
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -231,7 +235,14 @@ def merge(layers: Sequence[Layer]) -> tuple[Config, dict[str, str]]:
             raise ConfigError(
                 f"{where}: venues.{name}: unknown venue; known are {', '.join(known)}"
             )
-        _convert(values, VenueConfig, f"venues.{name}", origins)
+        venue = _convert(values, VenueConfig, f"venues.{name}", origins)
+        for known_as in (part for pair in venue.instruments.items() for part in pair):
+            if not _NAME.fullmatch(known_as):
+                path = f"venues.{name}.instruments"
+                raise ConfigError(
+                    f"{_origin_of(f'{path}.', origins)}: {path}: {known_as!r} is no name of an "
+                    "instrument or asset: it is empty or has a space or a control character"
+                )
     return _convert(merged, Config, "", origins), origins
 
 

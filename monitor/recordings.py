@@ -41,6 +41,8 @@ PAUSE_NS: Final = 3600 * NS
 """A recording that says nothing for longer was not listening."""
 
 _DEPTH_URL = "https://fapi.binance.com/fapi/v1/depth?symbol="
+_INTEREST_URL = "https://fapi.binance.com/fapi/v1/openInterest?symbol="
+_INTEREST = re.compile(rb'\{"stream":"[^"@]+@openInterest"')
 
 _ASSET = re.compile(r"^([0-9A-Za-z]+?)[-_]?(?:USDT|USDC|USD|PERP|BUSD)?(?:[-_].*)?$")
 _OLD_SENT = re.compile(r"^(?P<url>wss?://\S+) <-> (?P<at>[0-9.]+)$")
@@ -62,8 +64,8 @@ class Heard(Struct, frozen=True):
     connected: bool | None = None
 
 
-class NamedSnapshot(Struct):
-    """Tardis' form of a depth snapshot; a bare one has neither field."""
+class Named(Struct):
+    """Tardis' form of an HTTP answer; a bare depth snapshot has neither field."""
 
     stream: str = ""
     data: msgspec.Raw = msgspec.Raw()
@@ -201,8 +203,9 @@ def _read_all(kind: Format, paths: list[Path]) -> Iterator[Heard]:
 def _stamped(path: Path, stamp: Callable[[str], int]) -> Iterator[Heard]:
     """Lines ``<time> <message>``; an empty one is a lost connection.
 
-    Binance's REST depth snapshots stand among the messages, bare or under a made-up stream name.
-    A bare one does not name its symbol: it is that of the messages around it.
+    Binance's REST depth snapshots stand among the messages, bare or under a made-up stream name,
+    its open interest under one. A bare one does not name its symbol: it is that of the messages
+    around it.
     """
     symbol: str | None = None
     early: list[Heard] = []
@@ -212,13 +215,13 @@ def _stamped(path: Path, stamp: Callable[[str], int]) -> Iterator[Heard]:
             yield Heard(last, b"", connected=False)
             continue
         time, _, data = line.partition(b" ")
-        try:
-            last = stamp(time.decode())
-        except ValueError as error:
-            raise RecordingError(f"{path.name}:{number}: no time in {line[:40]!r}") from error
+        last = _time(stamp, time.decode(errors="replace"), path, number)
         heard = Heard(last, data)
-        if b'"lastUpdateId"' in data[:200]:
-            named, body = _depth_snapshot(data, path, number)
+        if _INTEREST.match(data):
+            named, body = _answer(data, path, number)
+            heard = Heard(last, body, _INTEREST_URL + (named or ""))
+        elif b'"lastUpdateId"' in data[:200]:
+            named, body = _answer(data, path, number)
             if (named or symbol) is None:
                 early.append(Heard(last, body))
                 continue
@@ -228,15 +231,35 @@ def _stamped(path: Path, stamp: Callable[[str], int]) -> Iterator[Heard]:
         yield heard
 
 
-def _depth_snapshot(data: bytes, path: Path, number: int) -> tuple[str | None, bytes]:
-    """(symbol if named, body) of a depth snapshot."""
+def _answer(data: bytes, path: Path, number: int) -> tuple[str | None, bytes]:
+    """(symbol if named, body) of an HTTP answer."""
     try:
-        named = msgspec.json.decode(data, type=NamedSnapshot)
+        named = msgspec.json.decode(data, type=Named)
     except msgspec.DecodeError as error:
         raise RecordingError(f"{path.name}:{number}: {error}") from error
     if not bytes(named.data):
         return None, data
     return named.stream.partition("@")[0].upper(), bytes(named.data)
+
+
+def _time(read: Callable[[str], int], text: str, path: Path, number: int) -> int:
+    """A time of a recording in ns.
+
+    Raises:
+        RecordingError: it is none.
+    """
+    try:
+        at = read(text)
+    except (ValueError, OverflowError):
+        at = -1
+    if not 0 <= at < 1 << 63:
+        raise RecordingError(f"{path.name}:{number}: no time in {text[:40]!r}")
+    return at
+
+
+def _seconds_ns(text: str) -> int:
+    """Seconds since the epoch with a fraction, to the microsecond."""
+    return round(float(text) * 1e6) * 1000
 
 
 def _epoch_ns(text: str) -> int:
@@ -266,7 +289,7 @@ def _cryptofeed_typed(path: Path) -> Iterator[Heard]:
             row = decoder.decode(line)
         except msgspec.DecodeError as error:
             raise RecordingError(f"{path.name}:{number}: {error}") from error
-        at = round(float(row.ts) * 1e6) * 1000
+        at = _time(_seconds_ns, str(row.ts), path, number)
         match row.t:
             case "http":
                 yield Heard(at, row.data.encode(), row.url)
@@ -282,15 +305,11 @@ def _cryptofeed_text(path: Path) -> Iterator[Heard]:
     for number, line in enumerate(_lines(path), 1):
         text = line.decode(errors="replace")
         if opened := _OLD_SENT.match(text):
-            at = round(float(opened["at"]) * 1e6) * 1000
+            at = _time(_seconds_ns, opened["at"], path, number)
             yield Heard(at, b"", opened["url"], connected=True)
         elif not text.startswith("ws") and not text.startswith("http"):
             stamp, _, data = text.partition(": ")
-            try:
-                at = round(float(stamp) * 1e6) * 1000
-            except ValueError as error:
-                raise RecordingError(f"{path.name}:{number}: no time in {text[:40]!r}") from error
-            yield Heard(at, data.encode())
+            yield Heard(_time(_seconds_ns, stamp, path, number), data.encode())
 
 
 # ------------------------------------------------------------------------------------- inputs

@@ -8,6 +8,7 @@ import pytest
 from monitor import app
 from monitor.app import Shard, clock, new_run, pipeline_config
 from monitor.config import ConfigError
+from monitor.events import NS
 from monitor.sinks.keep import Keeper
 from tests.builders import config, instrument
 from tests.sinks.builders import redis_config
@@ -73,6 +74,23 @@ def test_the_clock_never_goes_back_and_runs_are_named_apart():
     times = [now() for _ in range(1000)]
     assert times == sorted(times)
     assert new_run() != new_run()
+
+
+def test_time_goes_on_at_half_pace_while_the_machines_clock_is_behind(monkeypatch):
+    clocks = SimpleNamespace(wall=1_000 * NS, running=77 * NS)
+    monkeypatch.setattr(app.time, "time_ns", lambda: clocks.wall)
+    monkeypatch.setattr(app.time, "monotonic_ns", lambda: clocks.running)
+    now = clock()
+    assert now() == 1_000 * NS
+    clocks.wall -= 600 * NS
+    times = []
+    for _ in range(20):
+        clocks.wall += 60 * NS
+        clocks.running += 60 * NS
+        times.append(now() // NS)
+    assert times[:3] == [1_030, 1_060, 1_090]
+    assert times[-1] == clocks.wall // NS == 1_600
+    assert times == sorted(set(times))
 
 
 def config_hash(text, shard=0):

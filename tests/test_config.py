@@ -67,6 +67,12 @@ def test_a_table_of_instruments_replaces_the_default_one():
         ("sinks = 1", "my.toml: unknown key 'sinks'"),
         ("[venues.binance]\nenable = true", "did you mean 'enabled'?"),
         ("[venues.nowhere]\nenabled = true", "my.toml: venues.nowhere: unknown venue; known are"),
+        (
+            '[venues.okx.instruments]\n"A B" = "A"',
+            "my.toml: venues.okx.instruments: 'A B' is no name",
+        ),
+        ('[venues.okx.instruments]\n"A" = "A\\nB"', r"venues.okx.instruments: 'A\nB' is no name"),
+        ('[venues.okx.instruments]\nA = ""', "my.toml: venues.okx.instruments: '' is no name"),
         ("[venues.okx]\nenabled = 3", "my.toml: venues.okx.enabled: Expected `bool`, got `int`"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from monitor.config import PipelineConfig, parse_instruments
-from monitor.events import Frame, Lost, Opened, Reply, Tick
+from monitor.events import NS, Frame, Lost, Opened, Reply, Tick
 from monitor.pipeline import Pipeline
 from monitor.recordings import RecordingError, inputs, unspecified
 from tests.builders import config, instrument
@@ -96,6 +96,18 @@ def test_tardis_depth_snapshots_are_known_bare_and_wrapped(tmp_path, line):
     assert [(r.key, json.loads(r.data)["lastUpdateId"]) for r in replies] == [("depth:BTCUSDT", 1)]
 
 
+@pytest.mark.parametrize("time", ['"time":1700000000000', None])
+def test_tardis_open_interest_is_heard_as_the_answer_that_it_was(tmp_path, time):
+    body = ",".join(filter(None, ['"openInterest":"5.5"', '"symbol":"BTCUSDT"', time]))
+    line = f'{{"stream":"btcusdt@openInterest","generated":true,"data":{{{body}}}}}'
+    file, stamp = tmp_path / "r", "2023-11-14T22:13:2"
+    file.write_text(f"{stamp}0Z {MARK}\n{stamp}1Z {line}\n{stamp}2Z {MARK}\n")
+    pipeline = replayed("tardis", [file])
+    state = pipeline.engine.instruments["binance:BTCUSDT"]
+    assert (state.open_interest_base, state.open_interest_at // NS) == (5.5, 1_700_000_001)
+    assert not pipeline.engine.rejected
+
+
 def test_symbols_without_a_specification_anywhere_are_named(tmp_path):
     file = tmp_path / "r"
     file.write_text(f"1700000000000000 {MARK}\n1700000000000001 {MARK.replace('BTC', 'DOGE')}\n")
@@ -145,11 +157,24 @@ def test_a_cryptofeed_recording_keeps_its_order_of_time_and_leaves_out_other_pro
     assert [(type(r), r.at) for r in found] == [(Reply, 1_500_000_000), (Frame, 3_000_000_000)]
 
 
+@pytest.mark.parametrize("ts", ["x", 1e300])
+def test_a_bad_time_in_a_cryptofeed_recording_is_named_with_its_line(tmp_path, ts):
+    rows = [{"t": "connect", "conn": "a", "ts": 1.0}, {"t": "recv", "conn": "a", "ts": ts}]
+    file = cryptofeed_file(tmp_path / "X.jsonl.zst", rows)
+    with pytest.raises(RecordingError, match=r"X\.jsonl\.zst:2: no time in"):
+        inputs("cryptofeed", [file], pipeline_config())
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "message"),
     [
         ("tardis", "yesterday {}\n", "r:1: no time"),
         ("hftbacktest", "x {}\n", "r:1: no time"),
+        ("hftbacktest", f"{1 << 63} {{}}\n", "r:1: no time"),
+        ("hftbacktest", "-1 {}\n", "r:1: no time"),
+        ("cryptofeed", "wss://stream.bybit.com/v5/public/linear <-> 1.2.3\n", "r:1: no time"),
+        ("cryptofeed", "nan: {}\n", "r:1: no time"),
+        ("cryptofeed", "inf: {}\n", "r:1: no time"),
         ("hftbacktest", '1 {"hello":1}\n', "no message of"),
         ("tardis", "", "no message of"),
     ],

@@ -54,7 +54,7 @@ class JournalFiles:
         seamless: whether the file being read continues what was yielded before it; it does not if
             it is the first, of another run, behind a skipped number (the recorder lost inputs) or
             behind a damage.
-        holes: files met so far, but for the first, that were not seamless.
+        holes: files met so far that were not seamless, but for the first of all if it begins a run.
         bytes_read: compressed bytes behind us, for a progress bar.
         bytes_total: compressed bytes in all files.
     """
@@ -112,7 +112,7 @@ class JournalFiles:
                 and previous.run == header.run
                 and previous.file + 1 == header.file
             )
-            self.holes += number > 0 and not self.seamless
+            self.holes += not self.seamless and (number > 0 or header.file > 0)
             yield header
             damages = len(self.damages)
             yield from self._records(path)

@@ -261,6 +261,7 @@ class Recorder:
 
     def _begin(self) -> _File:
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._delete_old()  # first: on a full disk nothing can be written until something is freed
         number = self._next
         path = self._directory / f"{self._header.run}-{number:06d}{SUFFIX}"
         line = encode_header(msgspec.structs.replace(self._header, file=number))
@@ -274,7 +275,6 @@ class Recorder:
         self._size = len(head)
         self.bytes_written += len(head)
         _sync_directory(self._directory)
-        self._delete_old()
         return self._file
 
     def _finish(self) -> None:
@@ -320,7 +320,6 @@ class Recorder:
 
     def _delete_old(self) -> None:
         """Keep the newest files of the directory, whatever run they are of, up to `keep_mb`."""
-        assert self._file is not None
         aged = []
         for path in self._directory.glob(f"*{SUFFIX}"):
             with contextlib.suppress(OSError):
@@ -329,7 +328,7 @@ class Recorder:
         kept = 0
         for *_, size, path in sorted(aged, reverse=True):
             kept += size
-            if kept > self._config.keep_mb << 20 and path != self._file.path:
+            if kept > self._config.keep_mb << 20:
                 with contextlib.suppress(OSError):
                     path.unlink()
                     _log.info("recorder_deleted", extra={"fields": {"path": str(path)}})

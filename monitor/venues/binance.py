@@ -219,9 +219,11 @@ class DepthReply(Struct):
 
 
 class OpenInterestReply(Struct):
+    """Recordings may have no `time`."""
+
     openInterest: float
     symbol: str
-    time: TimeMs
+    time: TimeMs = 0
 
 
 class InterestRow(Struct, gc=False):

@@ -441,7 +441,7 @@ class Hyperliquid(Codec):
         name, at = coin.context.instrument, frame.at
         out = self._hear(coin.context, at)
         if prices:
-            out.append(MarkPrice(name, at, ctx.markPx, ctx.oraclePx))
+            out.append(MarkPrice(name, 0, ctx.markPx, ctx.oraclePx))  # it has no time of its own
         if ctx.funding is not None:
             next_at = (at // HOUR_NS + 1) * HOUR_NS
             rate = per_8h(ctx.funding, FUNDING_HOURS)

@@ -283,6 +283,23 @@ def test_a_full_disk_pauses_the_recording_and_a_new_file_follows_behind_a_skippe
     assert (files.holes, files.damages) == (1, [])
 
 
+def test_a_full_disk_is_freed_of_the_oldest_files_before_a_new_one_is_begun(tmp_path):
+    old = [tmp_path / f"run0-00000{n}{SUFFIX}" for n in range(3)]
+    for age, path in enumerate(old):
+        path.write_bytes(bytes(1 << 20))
+        os.utime(path, (age + 1, age + 1))
+
+    def open_file(path):
+        full = sum(other.stat().st_size for other in tmp_path.iterdir()) >= 3 << 20
+        return BrokenFile(path, room=0 if full else 1 << 20)
+
+    made = recorder(tmp_path, open_file=open_file, retry_s=600.0, keep_mb=1)
+    made.write(Tick(START))
+    assert made.close()
+    assert (made.paused, made.lost_disk, made.errors) == (False, 0, 0)
+    assert names(tmp_path) == [old[-1].name, f"run1-000000{SUFFIX}"]
+
+
 def test_a_device_that_takes_nothing_loses_everything_with_a_count_and_no_exception(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
@@ -381,6 +398,21 @@ def test_several_runs_are_read_in_the_order_they_were_started(tmp_path):
     files = JournalFiles([tmp_path])
     assert [h.run for h in files.headers] == ["zulu", "alpha"]
     assert inputs(files) == [Tick(START), Tick(START + 1)]
+    assert files.holes == 1
+
+
+def test_a_run_whose_first_files_are_gone_begins_with_a_hole(tmp_path):
+    made = recorder(tmp_path, rotate_mb=1)
+    for n in range(3):
+        made.write(noise(START + n))
+        eventually_sync(lambda: not made.queued)
+    assert made.close()
+    (tmp_path / f"run1-000000{SUFFIX}").unlink()
+    files = JournalFiles([tmp_path])
+    records = iter(files)
+    assert next(records).file == 1
+    assert (files.seamless, files.holes) == (False, 1)
+    assert len([*records]) == made.files  # two inputs, and the headers of the files after it
     assert files.holes == 1
 
 

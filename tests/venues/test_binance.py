@@ -513,6 +513,12 @@ def test_a_snapshot_that_arrives_after_the_feed_is_lost_makes_no_book() -> None:
     assert made.reply(snapshot(105)) == []
 
 
+def test_a_lost_market_socket_misses_marks_and_no_book() -> None:
+    made = codec()
+    made.opened(MARKET, AT)
+    assert made.lost(MARKET, AT) == [Gap(BTC, "marks_lost")]
+
+
 def test_after_a_loss_the_book_starts_anew() -> None:
     made = synced()
     made.lost(PUBLIC, AT)

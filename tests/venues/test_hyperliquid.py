@@ -150,8 +150,8 @@ def test_what_is_not_understood_is_refused_with_its_reason(message: object, reas
     assert refusals(codec().receive(frame(message))) == [reason]
 
 
-def test_a_lost_socket_makes_its_books_untrue() -> None:
-    assert codec().lost(FEED, AT) == [Gap(BTC, "feed_lost")]
+def test_a_lost_socket_makes_its_books_untrue_and_misses_marks() -> None:
+    assert codec().lost(FEED, AT) == [Gap(BTC, "feed_lost"), Gap(BTC, "marks_lost")]
 
 
 # ---------------------------------------------------------------------------------- the book
@@ -365,10 +365,11 @@ def test_replayed_trades_with_a_vault_are_no_liquidations() -> None:
 # ------------------------------------------------------------------- mark, funding, interest
 
 
-def test_a_context_is_stamped_on_receipt_and_its_hourly_funding_scaled() -> None:
+def test_a_mark_has_no_time_and_hourly_funding_is_scaled() -> None:
+    """A delay told from the time of receipt would always be none."""
     at = 1_790_001_800 * NS
     assert codec().receive(frame(MESSAGES["context"], at=at)) == [
-        MarkPrice(BTC, at, 64002.0, 64000.0),
+        MarkPrice(BTC, 0, 64002.0, 64000.0),
         Funding(BTC, at, 0.0001, 1.0, 1_790_002_800 * NS),
         OpenInterest(BTC, at, 20000.5, 20000.5 * 64002.0),
     ]
@@ -385,7 +386,7 @@ def test_the_next_funding_is_at_the_next_full_hour(second: int, next_second: int
 def test_null_fields_are_unknown_and_not_zero() -> None:
     out = codec().receive(frame(MESSAGES["empty_context"]))
     assert kinds(out) == [MarkPrice, Funding, OpenInterest]
-    assert out[0] == MarkPrice(BTC, AT, None, 1.0)
+    assert out[0] == MarkPrice(BTC, 0, None, 1.0)
     assert out[2] == OpenInterest(BTC, AT, 0.0, None)
     nothing = {"channel": "activeAssetCtx", "data": {"coin": "BTC", "ctx": {"markPx": None}}}
     assert codec().receive(frame(nothing)) == []
