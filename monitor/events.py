@@ -23,6 +23,9 @@ Level: TypeAlias = tuple[float, float]
 NS = 1_000_000_000
 """Nanoseconds in a second."""
 
+MARK_CHANNELS = frozenset({"mark", "ticker"})
+"""Channels that carry the mark price."""
+
 HORIZONS_S = (300, 900, 3600)
 """Over which a probability is forecast, in seconds."""
 
@@ -171,7 +174,8 @@ class Syncing(Struct, frozen=True, gc=False):
 class Gap(Struct, frozen=True, gc=False):
     """The book is not to be believed until the next snapshot.
 
-    `reason` is ``feed_lost`` when its socket went, else it lost its sequence.
+    `reason` is ``feed_lost`` when its socket went, else it lost its sequence. ``marks_lost`` says
+    nothing of the book: marks, and prints that come with them, are missed until the next mark.
     """
 
     instrument: str
@@ -222,7 +226,10 @@ class Liquidation(Struct, frozen=True, gc=False):
 
 
 class MarkPrice(Struct, frozen=True, gc=False):
-    """Mark and index price; None where the message carried only the other."""
+    """Mark and index price; None where the message carried only the other.
+
+    `sent_at` is 0 where the venue does not tell it (Hyperliquid).
+    """
 
     instrument: str
     sent_at: int
@@ -692,7 +699,8 @@ class DirectionRisk(Struct, frozen=True, kw_only=True):
     """Risk of an asset in one direction. None is unknown, never zero.
 
     Attributes:
-        phase: as it is to be shown; ``unknown`` where ``calm`` would rest on unusable inputs.
+        phase: as it is to be shown; ``unknown`` where ``calm`` would rest on unusable inputs, or on
+            a forecast that is missing or not stood by.
         phase_age_s: for how long; `alert` is the id of the episode that stands, else empty.
         held: why the phase stands above what its evidence raises now; `abstaining`: why no
             forecast is stood by.

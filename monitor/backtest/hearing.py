@@ -2,9 +2,10 @@
 
 What a feed would say, and no more: trades, books as deep as the venue shows them, marks with index
 once a second, funding and open interest every five seconds, the latter two seconds late, prints as
-each venue gives them (`tape.PRINTS`; the largest of a second where it is throttled), ticks, and the
-past: five-minute candles, and open interest where the venue has a history of it. Only the wire, its
-delays and its losses are left out, which is what makes it fast enough to grade many runs.
+each venue gives them (`tape.PRINTS`; the largest of a second where it is throttled, what the venue
+itself takes over where only that is seen), ticks, and the past: five-minute candles, and open
+interest where the venue has a history of it. Only the wire, its delays and its losses are left out,
+which is what makes it fast enough to grade many runs.
 """
 
 from collections import deque
@@ -28,7 +29,6 @@ from monitor.events import (
     BookSnapshot,
     Candle,
     Candles,
-    Completeness,
     Funding,
     Gap,
     InterestHistory,
@@ -130,13 +130,14 @@ class Hearing:
     # ------------------------------------------------------------------------------ private
 
     def _hush(self, at: int, venue: str) -> None:
-        """An outage of the feeds loses the books, as a lost socket does."""
+        """An outage of the feeds loses books, marks and prints, as a lost socket does."""
         was, now = self._silent[venue], self.market.is_silent(venue)
         self._silent[venue] = now
         if now and not was:
             for c in self.market.contracts:
                 if c.venue == venue:
                     self.engine.process(at, Gap(self._names[c.index], "feed_lost"))
+                    self.engine.process(at, Gap(self._names[c.index], "marks_lost"))
 
     def _past(self, c: Contract) -> Candles:
         points = self.market.past(c.venue, c.asset)
@@ -191,24 +192,26 @@ class Hearing:
                 continue
             side = _SIDE[r.side]
             self.forced[r.asset, side] = self.forced.get((r.asset, side), 0.0) + usd
-            completeness: Completeness | None = PRINTS[r.venue]
-            if completeness is None or self._silent[r.venue]:
+            completeness, tick = PRINTS[r.venue], r.trigger_tick
+            if completeness == "tail_only":
+                lots, tick = r.taken, r.bankruptcy_tick
+            if lots == 0 or self._silent[r.venue]:
                 continue
             told = Liquidation(
                 instrument=self._names[c.index],
                 sent_at=at,
                 side=side,
                 quantity=lots * c.lot_base,
-                usd=usd,
-                price=r.trigger_tick * c.tick_usd,
-                price_kind="mark",
+                usd=lots * tick * c.unit / MICRO,
+                price=tick * c.tick_usd,
+                price_kind="fill" if completeness == "tail_only" else "mark",
                 fill_price=None,
                 completeness=completeness,
                 raw_side="",
             )
-            if completeness == "all":
+            if completeness in ("all", "tail_only"):
                 yield told
-            elif c.index not in largest or usd > largest[c.index].usd:
+            elif c.index not in largest or told.usd > largest[c.index].usd:
                 largest[c.index] = told
         yield from largest.values()
 

@@ -33,12 +33,14 @@ FIRST_S: Final = 900
 EVERY_S: Final = 900
 INTEREST_EVERY_S: Final = 5
 INTEREST_LAG_S: Final = 2
-PRINTS: Final[dict[str, Completeness | None]] = {
+PRINTS: Final[dict[str, Completeness]] = {
     "binance": "sampled_1s",
     "bybit": "all",
-    "okx": "sampled_1s",
-    "hyperliquid": None,
+    "okx": "partial",
+    "hyperliquid": "tail_only",
 }
+"""How much each venue shows, as its codec says. A simulated `partial` feed, too, has the largest of
+each second; the tail are positions that the venue takes over."""
 CANDLE_NS: Final = 300 * NS
 INTERESTS: Final = {"binance": 500, "bybit": 200, "okx": 100, "hyperliquid": 0}
 """Five-minute readings of open interest that a venue gives at once."""
@@ -182,8 +184,8 @@ _SIDES: Final[tuple[Side, Side]] = ("long", "short")
 
 
 def _printed(venue: str, prints: list[tuple[Side, float]]) -> list[tuple[Side, float]]:
-    """What the venue's feed shows of a second's forced closes."""
-    if PRINTS[venue] is None or not prints:
+    """What a map may learn from of a second's forced closes, as the venue's feed shows them."""
+    if PRINTS[venue] == "tail_only" or not prints:
         return []
     return prints if PRINTS[venue] == "all" else [max(prints, key=lambda p: p[1])]
 

@@ -169,7 +169,8 @@ class Asset:
             return None
         known = state.map
         if known is not None and known.instrument.kind == spec.kind:
-            if known.instrument.tiers != spec.tiers:
+            self.quantifier.risk_limit_changes += known.instrument.tiers != spec.tiers
+            if _margin(known.instrument) != _margin(spec):
                 known.respecify(spec)
                 self.quantifier.risk_limit_changes += 1
             return None
@@ -477,15 +478,8 @@ class Asset:
         if not 0 <= at - saved.at <= STATE_KEPT_NS:
             raise StateError(f"state is {(at - saved.at) / NS / 3600:.1f} h old, at most 72 serve")
         try:
-            self._pool.restore(saved.pool)
-            self._correction.restore(saved.correction)
-            self._norms = self.conditions.restore(saved.conditions)
-            for outlook, own in zip(self.outlooks.values(), saved.outlooks, strict=True):
-                outlook.restore(own)
-            self._labeller.restore(saved.labels)
-            self._budget.restore(saved.budget)
-            self._quality.restore(saved.faults)
-            self.recalled = saved.stress
+            # Into a spare one first, so that what does not fit changes nothing.
+            Asset(self.name, ThrottleCorrection(), self._belief).restore(saved)
         except (ValueError, IndexError) as problem:
             raise StateError(f"state does not fit: {problem}") from problem
         for state in self.instruments:
@@ -498,6 +492,7 @@ class Asset:
             reason = self._resume(at, heatmap)
             if reason is not None:
                 refused[heatmap.instrument.name] = reason
+        self.restore(saved)
         return refused
 
     def _resume(self, at: int, heatmap: Map) -> str | None:
@@ -510,6 +505,22 @@ class Asset:
             return str(problem)
         heatmap.lost(at)
         return None
+    def restore(self, saved: Saved) -> None:
+        """Take over all but the maps.
+
+        Raises:
+            ValueError, IndexError, StateError: a part does not fit; those before it are taken over.
+        """
+        self._pool.restore(saved.pool)
+        self._correction.restore(saved.correction)
+        self._norms = self.conditions.restore(saved.conditions)
+        for outlook, own in zip(self.outlooks.values(), saved.outlooks, strict=True):
+            outlook.restore(own)
+        self._labeller.restore(saved.labels)
+        self._budget.restore(saved.budget)
+        self._quality.restore(saved.faults)
+        self.recalled = saved.stress
+
 
     def _maps(self) -> Iterator[Map]:
         return (state.map for state in self.instruments if state.map is not None)
@@ -524,6 +535,11 @@ def _stale(price: float | None, depth: Curve | None, fuel_curve: Floats | None) 
     if depth is None:
         return "no order book is believed"
     return None
+
+def _margin(spec: Instrument) -> tuple[object, ...]:
+    """What a map's margin table is made of."""
+    return spec.tiers, spec.tier_unit, spec.contract
+
 
 
 def _shares(

@@ -21,6 +21,7 @@ from monitor.core.quantities.funds import pool_of, valued
 from monitor.core.saved import StateError
 from monitor.events import (
     NS,
+    MARK_CHANNELS,
     Body,
     BookDelta,
     BookSnapshot,
@@ -175,8 +176,10 @@ class Engine:
         return self._broken(state, reason) if reason else _NOTHING
 
     def _on_gap(self, at: int, state: InstrumentState, event: Gap) -> Result:
-        if event.reason == "feed_lost" and state.map is not None:
-            state.map.lost(at)
+        if event.reason == "marks_lost":
+            if state.map is not None:
+                state.map.lost(at)
+            return _NOTHING
         if state.book.state == "synced" and event.reason != "feed_lost":
             state.book.gaps += 1
             self.gaps[state.spec.venue] += 1
@@ -299,7 +302,7 @@ class Engine:
             return _NOTHING
         if event.since is None:
             state.silent.pop(event.channel, None)
-            if state.map is not None:
+            if event.channel in MARK_CHANNELS and state.map is not None:
                 state.map.lost(at)
         else:
             state.silent[event.channel] = event.since

@@ -16,7 +16,7 @@ from monitor.core.heatmap.grid import Cohorts
 
 Floats = NDArray[np.float64]
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 
 T = TypeVar("T")
 

@@ -23,6 +23,7 @@ from msgspec import Meta, Struct
 
 from monitor.config import VenueConfig
 from monitor.events import (
+    MARK_CHANNELS,
     NS,
     Candles,
     Close,
@@ -322,7 +323,7 @@ class Codec(ABC):
         return [*self._start(), *self._join(feed, at)]
 
     def lost(self, feed: str, at: int) -> Out:  # noqa: ARG002  (every happening has its time)
-        """A socket is gone: its books are not true any more."""
+        """A socket is gone: its books are not true any more, and marks and prints are missed."""
         self._open.pop(feed, None)
         out: Out = []
         for stream in self.streams.values():
@@ -336,6 +337,8 @@ class Codec(ABC):
 
     def receive(self, frame: Frame) -> Out:
         """One message: its events, or why it was refused. Never raises."""
+                elif stream.channel in MARK_CHANNELS:
+                    out.append(Gap(stream.instrument, "marks_lost"))
         if len(frame.data) > FRAME_BYTES_MAX:
             return self._refuse(frame, "too_large")
         try:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from monitor.backtest.hearing import LEVELS, Hearing, configured
+from monitor.backtest.tape import PRINTS
 from monitor.core.engine import Engine
 from monitor.events import NS, Risk
 from monitor.sim.market import Market
@@ -71,8 +72,11 @@ def test_prints_come_as_each_venue_gives_them(crash):
     told = [m.data for m in messages if m.kind == "liquidations"]
     assert forced["long"] > 1e6
     assert sum(p.usd for p in told) < forced["long"] + forced["short"]
-    assert {p.instrument.partition(":")[0] for p in told} <= {"binance", "bybit", "okx"}
-    seconds = [(p.instrument, p.sent_at) for p in told if p.completeness == "sampled_1s"]
+    kinds = {(p.instrument.partition(":")[0], p.completeness) for p in told}
+    assert kinds <= {*PRINTS.items()}
+    assert ("hyperliquid", "tail_only") in kinds
+    once = ("sampled_1s", "partial")
+    seconds = [(p.instrument, p.sent_at) for p in told if p.completeness in once]
     assert len(seconds) == len(set(seconds))
     assert hearing.engine.assets["SOL"].conditions.liquidated_usd(hearing.market.at, "down")
 

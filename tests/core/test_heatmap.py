@@ -451,6 +451,38 @@ def test_prints_missed_during_an_outage_do_not_lower_the_weights():
     assert (m.weights.mean(0) == before).all()
 
 
+def test_what_the_mark_passed_unheard_teaches_nothing_though_it_is_swept_only_afterwards():
+    m = started()
+    m.liquidation(at(1), "long", 1_000.0, "all")
+    m.advance(at(61))
+    before, expected = m.weights.mean(0).copy(), m.expected_usd[0]
+    m.lost(at(80))
+    m.liquidation(at(119), "long", 1_000.0, "all")
+    m.mark(at(120), 90_000.0)
+    m.advance(at(181))
+    assert m.ledgers()[0].consumed > 0.0
+    assert (m.weights.mean(0) == before).all()
+    assert m.expected_usd[0] == expected
+    m.mark(at(190), 85_000.0)
+    m.advance(at(241))
+    assert m.weights.mean(0).sum() < before.sum(), "what is heard again teaches"
+
+
+@pytest.mark.parametrize("completeness", ["partial", "tail_only"])
+def test_prints_of_which_nobody_knows_how_much_they_show_teach_nothing(completeness):
+    correction = ThrottleCorrection()
+    m = started(correction=correction)
+    start, factors = m.weights.mean(0).copy(), correction.state()
+    m.liquidation(at(1), "long", 1e6, completeness)
+    m.mark(at(2), 90_000.0)
+    for second in range(3, 30):
+        m.liquidation(at(second), "long", 1e6, completeness)
+    m.advance(at(61))
+    assert (m.weights.mean(0) == start).all()
+    assert correction.state() == factors
+    assert not m.prints
+
+
 def test_a_large_fall_of_open_interest_is_not_netted():
     m = started()
     m.open_interest(at(5), 990.0)
@@ -676,6 +708,37 @@ def test_a_map_restored_in_the_middle_goes_on_exactly_as_before(venue):
         driven(m, acts[200:], start=3_000.0)
     assert resumed.state() == whole.state()
     assert resumed.snapshot(at(1e4)) == whole.snapshot(at(1e4))
+
+
+def test_a_restored_map_goes_by_the_tiers_of_today():
+    strict = instrument(rate=0.05)
+    resumed, new = Map(strict), started(spec=strict)
+    resumed.resume(started().state())
+    opened(resumed, 100_000.0, 100.0)
+    opened(new, 100_000.0, 100.0)
+    shifts = [m.cohorts[0].shift.tolist() for m in (resumed, new)]
+    assert shifts[0] == shifts[1] != started().cohorts[0].shift.tolist()
+    assert resumed._mix[0] == pytest.approx(new._mix[0])
+
+
+def test_a_coin_of_which_only_small_positions_may_be_leveraged_has_its_leverage_on_the_map():
+    tiers = (Tier(0.0, 5e3, 0.01, 0.0, 50.0), Tier(5e3, None, 0.25, 1_200.0, 1.0))
+    m = started(spec=msgspec.structs.replace(instrument(), tiers=tiers))
+    assert (m.cohorts[0].shift[:14] > 0).all(), "up to 50x"
+    assert (m.cohorts[0].shift[14:16] < 0).all(), "75x and 100x are not to be had"
+    assert fuel_within(m.estimate(at(1)), "down", 0.05) > 0.0
+
+
+def test_where_no_leverage_is_allowed_nothing_near_is_liquidated_and_all_numbers_are_finite():
+    m = started(
+        spec=msgspec.structs.replace(instrument(), tiers=(Tier(0.0, None, 0.25, 0.0, 1.0),))
+    )
+    opened(m, 100_000.0, 100.0)
+    m.mark(at(61), 90_000.0)
+    m.advance(at(121))
+    assert standing(m) == pytest.approx([1_100.0, 1_100.0])
+    assert cells(m) == cells(m, 1) == {}
+    assert np.isfinite(m.snapshot(at(122)).long_usd).all()
 
 
 def test_the_same_input_gives_the_same_map_to_the_bit():

@@ -254,6 +254,34 @@ def test_leverage_beyond_the_tier_has_no_distance():
 # ---------------------------------------------------------------------- partial liquidation
 
 
+@pytest.mark.parametrize(
+    ("kind", "unit", "cap", "usd"),
+    [
+        ("linear", "quote", 5_000.0, 5_000.0),
+        ("linear", "base", 50.0, 10_000.0),
+        ("linear", "contracts", 500.0, 10_000.0),
+        ("inverse", "quote", 5_000.0, 5_000.0),
+        ("inverse", "base", 50.0, 10_000.0),
+        ("inverse", "contracts", 500.0, 50.0),
+    ],
+)
+def test_who_uses_a_leverage_that_no_typical_position_may_have_holds_a_smaller_one(
+    kind, unit, cap, usd
+):
+    # Where the size changes with the price, maintenance must not jump at the cap.
+    deduction = 0.09 * cap if (kind, unit) in {("linear", "quote"), ("inverse", "base")} else 0.0
+    tiers = Tier(0.0, cap, 0.01, 0.0, 50.0), Tier(cap, None, 0.1, deduction, 5.0)
+    table = MarginTable(instrument(tiers, kind=kind, unit=unit, contract=0.1))
+    leverage = np.array([5.0, 20.0, 50.0, 75.0])
+    assert table.most_usd(leverage, 200.0).tolist() == pytest.approx(
+        [inf, usd, usd, np.nan], nan_ok=True
+    )
+    found = distances(table, "long", leverage, price=200.0, position_usd=2e5)
+    small = distances(table, "long", leverage, price=200.0, position_usd=0.999 * usd)
+    assert found[0] < 0.9 * small[0], "the largest tier of all is a typical position's"
+    assert found[1:] == pytest.approx(small[1:], rel=0.01, nan_ok=True)
+
+
 def test_hyperliquid_sells_a_fifth_of_large_positions_first():
     table = MarginTable(SPECS["hyperliquid:BTC"])
     share, relief = first_closes(table, np.array([50_000.0, 500_000.0]), 1e5)

@@ -43,6 +43,13 @@ def test_throttled_prints_are_made_up_for_and_complete_ones_are_not():
     assert throttled.within(at(9), 60) > 20_000.0
 
 
+def test_takeovers_count_as_they_are_told():
+    prints = Prints(ThrottleCorrection())
+    for second in range(10):
+        prints.add(at(second), "hyperliquid", 1_000.0, "tail_only")
+    assert prints.within(at(9), 60) == prints.fresh(at(9)) == 10_000.0
+
+
 def test_a_usual_minute_is_known_after_half_an_hour_and_a_burst_hardly_moves_it():
     prints = Prints(ThrottleCorrection())
     for minute in range(29):

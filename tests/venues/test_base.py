@@ -173,7 +173,9 @@ def test_a_changed_tick_resynchronises_the_book() -> None:
 
 def test_a_lost_feed_leaves_no_book_in_sequence() -> None:
     made = toy("A", "B")
-    assert made.lost(FEED, AT) == [Gap("toy:A", "feed_lost"), Gap("toy:B", "feed_lost")]
+    assert made.lost(FEED, AT) == [
+        Gap(f"toy:{symbol}", reason) for symbol in "AB" for reason in ("feed_lost", "marks_lost")
+    ]
     assert made.forgotten == ["A", "B"]
     assert made.lost(FEED, AT) == []
     assert Syncing("toy:B") in made.opened(FEED, AT)

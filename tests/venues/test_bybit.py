@@ -185,7 +185,7 @@ def test_a_lost_feed_loses_its_books_and_only_those():
     ours = codec("BTCUSDT", "ETHUSDT", per_socket=1)
     ours.receive(book(9, kind="snapshot"))
     ours.receive(book(9, symbol="ETHUSDT", kind="snapshot"))
-    assert ours.lost(FEED, AT) == [Gap(BTC, "feed_lost")]
+    assert ours.lost(FEED, AT) == [Gap(BTC, "feed_lost"), Gap(BTC, "marks_lost")]
     assert ours.receive(book(10)) == []
     assert kinds(ours.receive(book(10, symbol="ETHUSDT"))) == [BookDelta]
     assert Syncing(BTC) in ours.opened(FEED, AT)

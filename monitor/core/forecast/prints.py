@@ -90,7 +90,7 @@ class Prints:
             while self._seconds[0][0] <= second - KEPT_S - WINDOW_S:
                 self._seconds.popleft()
         _, complete, throttled = self._seconds[-1]
-        if completeness == "all":
+        if completeness in ("all", "tail_only"):  # a tail is whole as far as it goes
             complete[0] += usd
             self._new += usd
         else:

@@ -185,7 +185,8 @@ class Weights:
     """Prints of one sweep come in bunches: variance over mean of their number (guess, tuned)."""
     LOWEST, HIGHEST = 0.02, 4.0
     FORGET = 0.5 ** (1 / 2_880)
-    """Per swept minute: half of what was learnt is forgotten in two days of sweeping (A3)."""
+    """Per swept minute: half of what was learnt is forgotten in two days of sweeping (A3); by a
+    parent per swept minute of each child."""
 
     def __init__(self, prior: Prior, *, parent: "Weights | None" = None) -> None:
         """`parent` pools the instruments of one asset; it learns whatever its children learn."""

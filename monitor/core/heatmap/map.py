@@ -9,7 +9,7 @@ else. Calls and their units (prices in quote, quantities in base units, money in
     m.traded(at, price, quantity, taker)      # every trade in the book
     m.open_interest(at, base)                 # every reading, one-sided; False: refused as a glitch
     m.liquidation(at, side, usd, completeness)
-    m.lost(at)                                # marks or prints were missed: learn nothing
+    m.lost(at)                                # marks and prints are missed: learn nothing of it
     m.advance(at)                             # every tick, about once a second
     m.snapshot(at)                            # what to publish; None while nothing is known
     m.estimate(at); pooling.pooled(asset, estimates)  # the asset's map
@@ -41,7 +41,7 @@ from monitor.core.heatmap.calibration import (
     Weights,
     Window,
 )
-from monitor.core.heatmap.grid import STEP, Cohorts, Ledger, bin_of, mirrored
+from monitor.core.heatmap.grid import BINS, STEP, Cohorts, Ledger, bin_of, mirrored
 from monitor.core.heatmap.margin import MarginTable, distances, first_closes
 from monitor.core.heatmap.pooling import BUCKET, BUCKETS, Estimate, published
 from monitor.core.heatmap.reading import FACED, HOUR_NS, Reading, Spread, moments, unspent
@@ -181,7 +181,7 @@ class Map:
         self._has_prints = 0
         self._profile: dict[int, float] = {}
         self._away_since = 0
-        self._is_resumed = False
+        self._is_resumed = self._is_deaf = False
         self._kept: list[_Kept | None] = [None, None]
         self._shares: dict[int, Floats] = {}
         self._units: tuple[int, Floats] | None = None
@@ -213,6 +213,9 @@ class Map:
                 self.cohorts[side].anchor(_seen(side, now))
         for side in (0, 1):
             self.cohorts[side].visit(_seen(side, now), at)
+        if self._is_deaf:  # it has passed what was missed only now, and its prints never come
+            self._is_deaf = False
+            self._unlearn(at)
 
     def traded(self, at: int, price: float, quantity: float, taker: Taker) -> None:
         """A trade in the book; `at` is not used, trades come in order."""
@@ -241,7 +244,12 @@ class Map:
         return True
 
     def liquidation(self, at: int, side: Side, usd: float, completeness: Completeness) -> None:
-        """A forced close that the venue printed; a throttled feed's is corrected for the rest."""
+        """A forced close that the venue printed; a throttled feed's is corrected for the rest.
+
+        A feed of which nobody knows how much it shows teaches nothing.
+        """
+        if completeness in ("partial", "tail_only"):
+            return
         index = _SIDES.index(side)
         prints = self._prints[index]
         self._has_prints = 1
@@ -254,7 +262,12 @@ class Map:
             prints.window.complete = True
 
     def lost(self, at: int) -> None:
-        """Marks or prints were missed until `at`: what was swept meanwhile teaches nothing."""
+        """Marks and prints are missed from `at` to the next mark; its sweep teaches nothing."""
+        self._is_deaf = True
+        self._unlearn(at)
+
+    def _unlearn(self, at: int) -> None:
+        """Forget what was swept and printed since the last lesson."""
         for prints in self._prints:
             prints.forget()
             prints.window = Window(number=at // (WINDOW_S * NS))
@@ -287,7 +300,7 @@ class Map:
                 self.mark(at, candle.high)
         self.mark(at, now)
         self._away_since = 0
-        self.lost(at)
+        self._unlearn(at)
 
     def respecify(self, instrument: Instrument) -> None:
         """Take over changed margin tiers: positions stay where they are, new ones follow them."""
@@ -359,6 +372,8 @@ class Map:
         )
         shift = np.where(np.isfinite(away), np.rint(away / STEP), -1.0).astype(np.int64)
         mix = np.where(shift >= 0, np.array(self.prior.mix[side]), 0.0)
+        if not mix.any():  # no leverage that is ever liquidated is allowed: all stand off the grid
+            shift[0], mix[0] = BINS, 1.0
         self._mix[side] = mix / mix.sum()
         return shift, 1.0 - rest, round(deeper / STEP)
 
@@ -796,10 +811,8 @@ class Map:
         self.cohorts, self._prints = (cohorts[0], cohorts[1]), (prints[0], prints[1])
         self._blend, self._profile = blend, state.profile
         self._away_since, self._is_resumed = self._mark_at, True
-        for side in (0, 1):
-            allowed = self.cohorts[side].shift[:-1] >= 0
-            self._mix[side] = np.where(allowed, np.array(self.prior.mix[side]), 0.0)
-            self._mix[side] /= self._mix[side].sum()
+        # The tiers may be others than those it was saved with.
+        self.respecify(self.instrument)
 
 
 def _seen(side: int, k: int) -> int:

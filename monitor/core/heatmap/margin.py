@@ -115,6 +115,17 @@ class MarginTable:
         found = np.searchsorted(self.cap, self.size(quantity, price), side="left")
         return np.minimum(found, len(self.cap) - 1)
 
+    def most_usd(self, leverage: Floats, price: float) -> Floats:
+        """Largest position that each leverage may have; ``nan`` where no tier allows it."""
+        allowed = self.leverage >= leverage[:, None]
+        cap = np.where(allowed, self.cap, np.nan)
+        if self._unit == "contracts":
+            cap *= self._contract
+        if self._unit == "base" or (self._unit == "contracts" and self.kind == "linear"):
+            cap *= price
+        most: Floats = np.fmax.reduce(cap, axis=1)
+        return most
+
     def maintenance(self, quantity: Floats, price: Floats) -> Floats:
         """Maintenance margin including the close fee; quote (linear) or base (inverse)."""
         row = self.tier(quantity, price)
@@ -218,19 +229,20 @@ def distances(
 ) -> Floats:
     """Log distance from entry to liquidation for isolated positions worth `position_usd`.
 
-    ``nan`` where the leverage is not allowed: at or beyond the tier's cap it would be liquidated
-    at entry. ``inf`` where it is never liquidated.
+    Where such a position may not have the leverage, of the largest that may. ``nan`` where none
+    may, or it would be liquidated at entry. ``inf`` where it is never liquidated.
     """
     linear = table.kind == "linear"
-    quantity = np.full_like(leverage, position_usd / price if linear else position_usd)
+    # Who uses a leverage that no such position may have holds a smaller one.
+    most = table.most_usd(leverage, price) * (1.0 - 1e-9)
+    usd = np.fmin(most, position_usd)
+    quantity = usd / price if linear else usd
     margin = quantity * (price if linear else 1.0 / price) / leverage
     entry = np.full_like(leverage, price)
     found = liquidation_prices(table, side, entry=entry, quantity=quantity, margin=margin)
     with np.errstate(divide="ignore"):
         away = np.log(found / price) * -sign_of(side)
-    row = table.tier(quantity, entry)
-    allowed = (leverage <= table.leverage[row]) & (away > 0)
-    return np.where(allowed, away, np.nan)
+    return np.where(np.isnan(most) | ~(away > 0), np.nan, away)
 
 
 def first_closes(table: MarginTable, position_usd: Floats, price: float) -> tuple[Floats, Floats]:
