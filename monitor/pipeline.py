@@ -50,7 +50,14 @@ class Pipeline:
         self.codecs: dict[str, Codec] = {
             name: VENUES[name](venue, config.instruments) for name, venue in config.venues.items()
         }
-        self.engine = Engine(config.engine)
+        self.engine = Engine(
+            config.engine,
+            (
+                (f"{name}:{symbol}", asset)
+                for name, venue in config.venues.items()
+                for symbol, asset in venue.instruments.items()
+            ),
+        )
         self.inputs: dict[type, int] = dict.fromkeys(
             (Frame, Reply, Opened, Lost, Tick, Restored), 0
         )

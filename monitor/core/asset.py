@@ -4,7 +4,7 @@ Responsible for what is true of the asset as a whole; `instrument` knows each pa
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -49,6 +49,7 @@ from monitor.events import (
     DirectionRisk,
     Forecast,
     ForecastVerdict,
+    Instrument,
     Liquidation,
     Phase,
     Risk,
@@ -92,6 +93,7 @@ class Asset:
     Attributes:
         name: such as ``BTC``.
         instruments: in the order in which they were listed.
+        unlisted: names of those that are to be followed and whose venue has not listed them yet.
         conditions: moves, flows and prints, and what is usual.
         outlooks: the risk by direction.
         situations: what the outlooks were last formed on, by direction.
@@ -108,10 +110,12 @@ class Asset:
         correction: ThrottleCorrection,
         belief: Belief = PUBLISHED,
         rules: AlertRules = AlertRules(),  # noqa: B008 (frozen)
+        unlisted: Iterable[str] = (),
     ) -> None:
         """`correction` is shared by all assets; `belief` is what maps start from."""
         self.name = name
         self.instruments: list[InstrumentState] = []
+        self.unlisted = list(unlisted)
         self.conditions = Conditions(self.instruments, correction)
         self.quantifier = Quantifier(self.instruments, self.conditions)
         self.neighbourhood: Neighbourhood = ALONE
@@ -134,6 +138,7 @@ class Asset:
     def add(self, state: InstrumentState) -> None:
         """Take over a new instrument."""
         self.instruments.append(state)
+        self.unlisted = [name for name in self.unlisted if name != state.spec.name]
         norms = self._norms.pop(state.spec.name, None)
         if norms is not None:
             state.liquidity.restore(norms)
@@ -172,7 +177,6 @@ class Asset:
             self.quantifier.risk_limit_changes += known.instrument.tiers != spec.tiers
             if _margin(known.instrument) != _margin(spec):
                 known.respecify(spec)
-                self.quantifier.risk_limit_changes += 1
             return None
         resumed = spec.name in self._resumable
         state.map = Map(
@@ -207,7 +211,8 @@ class Asset:
         return found
 
     def _missing(self, estimates: Mapping[str, Estimate]) -> list[str]:
-        return [s.spec.name for s in self.instruments if s.spec.name not in estimates]
+        known = [s.spec.name for s in self.instruments if s.spec.name not in estimates]
+        return known + self.unlisted
 
     def estimates(self, at: int) -> dict[str, Estimate]:
         """What each instrument's map believes, as seen from a mark that is fresh.
@@ -221,12 +226,15 @@ class Asset:
                 known.append(state)
                 maps.append(state.map)
         found = list(zip(known, estimates(maps, at), strict=True))
-        fresh = [e for s, e in found if at - s.mark_at <= MARK_FRESH_NS]
+        fresh = [(e, s.spec) for s, e in found if at - s.mark_at <= MARK_FRESH_NS]
         if not fresh:
             return {}
-        mark = max(fresh, key=lambda e: e.open_interest_usd).mark
+        largest, spec = max(fresh, key=lambda pair: pair[0].open_interest_usd)
+        price = largest.mark / spec.multiplier
         return {
-            s.spec.name: e if at - s.mark_at <= MARK_FRESH_NS else replace(e, mark=mark)
+            s.spec.name: e
+            if at - s.mark_at <= MARK_FRESH_NS
+            else replace(e, mark=price * s.spec.multiplier)
             for s, e in found
         }
 
@@ -281,7 +289,8 @@ class Asset:
                     self.entered[d, alert.phase] += alert.phase != alert.previous
             confidence = min(confidence, sure)
         measured = self._measured(at, estimates, directions)
-        faults = self._faults(at, absent, together, directions[0].abstaining)
+        abstaining = next((d.abstaining for d in directions if d.abstaining), "")
+        faults = self._faults(at, absent, together, abstaining)
         alerts += self._quality.step(at, faults)
         self.risk = Risk(
             mark=mark,
@@ -389,7 +398,7 @@ class Asset:
             + (at - s.open_interest_at <= INTEREST_STALE_NS)
             for s in self.instruments
         )
-        return good / (3.0 * len(self.instruments))
+        return good / (3.0 * (len(self.instruments) + len(self.unlisted)))
 
     def _absent(self, at: int) -> list[str]:
         """Venues of which no instrument has a mark and a book to go by."""
@@ -398,11 +407,12 @@ class Asset:
             for s in self.instruments
             if at - s.mark_at <= MARK_FRESH_NS and s.liquidity.holds(at)
         }
-        venues = dict.fromkeys(state.spec.venue for state in self.instruments)
+        names = [state.spec.name for state in self.instruments] + self.unlisted
+        venues = dict.fromkeys(name.partition(":")[0] for name in names)
         return [venue for venue in venues if venue not in present]
 
     def _unheard(self, at: int) -> list[Unheard]:
-        found = []
+        found = [Unheard(n.partition(":")[0], "specification", None) for n in self.unlisted]
         for s in self.instruments:
             venue = s.spec.venue
             if at - s.mark_at > MARK_FRESH_NS:
@@ -482,6 +492,7 @@ class Asset:
             Asset(self.name, ThrottleCorrection(), self._belief).restore(saved)
         except (ValueError, IndexError) as problem:
             raise StateError(f"state does not fit: {problem}") from problem
+        self.restore(saved)
         for state in self.instruments:
             norms = self._norms.pop(state.spec.name, None)
             if norms is not None:
@@ -492,19 +503,8 @@ class Asset:
             reason = self._resume(at, heatmap)
             if reason is not None:
                 refused[heatmap.instrument.name] = reason
-        self.restore(saved)
         return refused
 
-    def _resume(self, at: int, heatmap: Map) -> str | None:
-        data = self._resumable.pop(heatmap.instrument.name, None)
-        if data is None:
-            return None
-        try:
-            heatmap.resume(data)
-        except StateError as problem:
-            return str(problem)
-        heatmap.lost(at)
-        return None
     def restore(self, saved: Saved) -> None:
         """Take over all but the maps.
 
@@ -521,9 +521,24 @@ class Asset:
         self._quality.restore(saved.faults)
         self.recalled = saved.stress
 
+    def _resume(self, at: int, heatmap: Map) -> str | None:
+        data = self._resumable.pop(heatmap.instrument.name, None)
+        if data is None:
+            return None
+        try:
+            heatmap.resume(data)
+        except StateError as problem:
+            return str(problem)
+        heatmap.lost(at)
+        return None
 
     def _maps(self) -> Iterator[Map]:
         return (state.map for state in self.instruments if state.map is not None)
+
+
+def _margin(spec: Instrument) -> tuple[object, ...]:
+    """What a map's margin table is made of."""
+    return spec.tiers, spec.tier_unit, spec.contract
 
 
 def _stale(price: float | None, depth: Curve | None, fuel_curve: Floats | None) -> str | None:
@@ -535,11 +550,6 @@ def _stale(price: float | None, depth: Curve | None, fuel_curve: Floats | None) 
     if depth is None:
         return "no order book is believed"
     return None
-
-def _margin(spec: Instrument) -> tuple[object, ...]:
-    """What a map's margin table is made of."""
-    return spec.tiers, spec.tier_unit, spec.contract
-
 
 
 def _shares(

@@ -6,11 +6,12 @@ the input's own time, so that a replay publishes at the very moments the live ru
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from monitor.config import EngineConfig
 from monitor.core.asset import Asset
+from monitor.core.cascade.curves import USD_MAX
 from monitor.core.depth.bands import pooled_depth
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.heatmap.pooling import Estimate, published, row_of
@@ -20,8 +21,8 @@ from monitor.core.neighbours import Neighbours
 from monitor.core.quantities.funds import pool_of, valued
 from monitor.core.saved import StateError
 from monitor.events import (
-    NS,
     MARK_CHANNELS,
+    NS,
     Body,
     BookDelta,
     BookSnapshot,
@@ -67,6 +68,9 @@ open interest of the past: before, all positions would stand where the price is 
 ROW_REACH: Final = 0.15
 """Log distance from the mark that a row of the two-dimensional picture covers."""
 
+BASE_MIN: Final = 1e-15
+"""Less open interest than this, but not none, is no number."""
+
 _NOTHING: Final[Result] = []
 
 
@@ -100,7 +104,8 @@ class Engine:
         refused: saved states that could not be used, by instrument or asset, and why.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, wanted: Iterable[tuple[str, str]] = ()) -> None:
+        """`wanted` are the names of the instruments to be followed, each with its asset."""
         self.instruments: dict[str, InstrumentState] = {}
         self.assets: dict[str, Asset] = {}
         self.connected: dict[str, bool] = {}
@@ -109,6 +114,7 @@ class Engine:
         self.gaps: Counter[str] = Counter()
         self.delays: dict[str, Delays] = {}
         self.refused: dict[str, str] = {}
+        self._wanted = dict(wanted)
         self._correction = ThrottleCorrection()
         self._belief = BELIEFS[config.prior]
         self._neighbours = Neighbours()
@@ -200,6 +206,8 @@ class Engine:
     # ------------------------------------------------------------------------------- prices
 
     def _on_trade(self, at: int, state: InstrumentState, event: Trade) -> Result:
+        if event.price * event.quantity >= USD_MAX:
+            return self._absurd(state)
         state.trades += 1
         state.last_price = event.price
         state.flow.add(at, event.price * event.quantity, event.taker)
@@ -215,6 +223,8 @@ class Engine:
 
     def _on_mark(self, at: int, state: InstrumentState, event: MarkPrice) -> Result:
         if event.mark is not None:
+            if event.mark * (state.open_interest_base or 0.0) >= USD_MAX:
+                return self._absurd(state)
             state.mark, state.mark_at = event.mark, at
             state.ready_at = state.ready_at or at + PAST_WAIT_NS
             if state.map is not None:
@@ -229,6 +239,8 @@ class Engine:
         return _NOTHING
 
     def _on_open_interest(self, at: int, state: InstrumentState, event: OpenInterest) -> Result:
+        if 0.0 < event.base < BASE_MIN or event.base * (state.mark or 0.0) >= USD_MAX:
+            return self._absurd(state)
         if state.map is not None:
             glitches = state.map.glitches
             state.map.open_interest(at, event.base)
@@ -244,6 +256,8 @@ class Engine:
         return _NOTHING
 
     def _on_liquidation(self, at: int, state: InstrumentState, event: Liquidation) -> Result:
+        if event.usd >= USD_MAX:
+            return self._absurd(state)
         state.liquidated_usd[event.side] += event.usd
         state.liquidations += 1
         if state.map is not None:
@@ -275,6 +289,11 @@ class Engine:
                 self.instruments[name].fund = fund
         return _NOTHING
 
+    def _absurd(self, state: InstrumentState) -> Result:
+        """A number that cannot be: count it, and take nothing of it over."""
+        self.rejected[state.spec.venue, "bad_number"] += 1
+        return _NOTHING
+
     # ------------------------------------------------------------------------------- health
 
     def _on_listed(self, at: int, event: Listed) -> Result:
@@ -293,7 +312,8 @@ class Engine:
 
     def _asset(self, name: str) -> Asset:
         if name not in self.assets:
-            self.assets[name] = Asset(name, self._correction, self._belief)
+            unlisted = [n for n, asset in self._wanted.items() if asset == name]
+            self.assets[name] = Asset(name, self._correction, self._belief, unlisted=unlisted)
         return self.assets[name]
 
     def _on_silence(self, at: int, event: Silence) -> Result:
@@ -419,6 +439,11 @@ class Engine:
                     silent=list(state.silent),
                 )
                 for name, state in self.instruments.items()
+            ]
+            + [
+                InstrumentStatus(name, "empty", None, None, None, [])
+                for name in self._wanted
+                if name not in self.instruments
             ],
         )
 

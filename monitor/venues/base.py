@@ -48,6 +48,8 @@ from monitor.venues.candles import (
     CANDLES_ATTEMPTS,
     CANDLES_MAX,
     CANDLES_WAIT_S,
+    LEAST,
+    MOST,
     Row,
     closed_candles,
 )
@@ -305,11 +307,14 @@ class Codec(ABC):
         self._past_at: int | None = None
         self._past_key = ""
         for instrument in known:
-            if instrument.venue == self.venue and instrument.symbol in self.assets:
-                self.instruments[instrument.symbol] = instrument
-                self._listed.append(Listed(instrument))
-                self._candleless.append(instrument.symbol)
-                self._interestless.append(instrument.symbol)
+            symbol = instrument.symbol
+            if instrument.venue == self.venue and symbol in self.assets:
+                # It may be followed as another asset than the table has.
+                ours = msgspec.structs.replace(instrument, asset=self.assets[symbol])
+                self.instruments[symbol] = ours
+                self._listed.append(Listed(ours))
+                self._candleless.append(symbol)
+                self._interestless.append(symbol)
 
     # ------------------------------------------------------------------------ what happened
 
@@ -332,13 +337,13 @@ class Codec(ABC):
                 if stream.channel == "book":
                     self._forget_book(stream.symbol)
                     out.append(Gap(stream.instrument, "feed_lost"))
+                elif stream.channel in MARK_CHANNELS:
+                    out.append(Gap(stream.instrument, "marks_lost"))
         self._forget_feed(feed)
         return out
 
     def receive(self, frame: Frame) -> Out:
         """One message: its events, or why it was refused. Never raises."""
-                elif stream.channel in MARK_CHANNELS:
-                    out.append(Gap(stream.instrument, "marks_lost"))
         if len(frame.data) > FRAME_BYTES_MAX:
             return self._refuse(frame, "too_large")
         try:
@@ -631,9 +636,9 @@ class Codec(ABC):
 
 
 def is_positive(*numbers: float) -> bool:
-    """Whether all are finite and above zero; NaN is not."""
+    """Whether all are above zero and of a size that there is; NaN is not."""
     for number in numbers:  # noqa: SIM110  (called for every trade; a generator takes twice as long)
-        if not 0.0 < number < inf:
+        if not LEAST < number < MOST:
             return False
     return True
 

@@ -5,7 +5,6 @@ its book counts them; the candle that still grows is left out.
 """
 
 from collections.abc import Iterable
-from math import inf
 from typing import Final, TypeAlias
 
 from monitor.events import NS, Candle
@@ -15,6 +14,10 @@ CANDLE_S: Final = 300
 
 CANDLES_MAX: Final = 1_500
 """Candles believed of one answer, the newest; no venue is asked for more."""
+
+LEAST: Final = 1e-15
+MOST: Final = 1e15
+"""A price or a quantity beyond these is none."""
 
 CANDLES_WAIT_S: Final = 5.0
 """The first are asked for so long after a socket opened: specifications and books go first."""
@@ -40,7 +43,7 @@ def closed_candles(rows: Iterable[Row], at: int) -> list[Candle] | str:
         if start_ms * _MS < end:
             return "schema"
         end = start_ms * _MS + CANDLE_S * NS
-        if not 0.0 < low <= close <= high < inf:
+        if not LEAST < low <= close <= high < MOST:
             return "bad_number"
         if end <= at:
             candles.append(Candle(end, low, high, close))

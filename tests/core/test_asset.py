@@ -4,16 +4,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from math import log
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from monitor.backtest.tape import PRINTS, instrument_of, record
 from monitor.core.alerts.reasons import Burst
-from monitor.core.asset import STATE_KEPT_NS, Asset
+from monitor.core.asset import STATE_KEPT_NS, Asset, Saved
 from monitor.core.engine import Engine
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
-from monitor.core.saved import StateError
+from monitor.core.saved import StateError, packed, unpacked
 from monitor.events import (
     NS,
     BookSnapshot,
@@ -21,11 +22,13 @@ from monitor.events import (
     Candles,
     Forecast,
     ForecastVerdict,
+    Gap,
     Liquidation,
     Listed,
     MarkPrice,
     OpenInterest,
     Restored,
+    Silence,
     Tick,
     Trade,
 )
@@ -108,6 +111,39 @@ def test_a_silent_venues_positions_stand_where_they_stood_while_the_price_moves_
     assert within[0.02] > 1.3 * then[0.02]
 
 
+def test_a_silent_thousandfold_contract_moves_with_the_price_of_a_thousand_units():
+    one = spec(0)
+    thousand = replace(spec(1), multiplier=1000.0, tick=1000.0 * one.tick)
+    engine = listed(one, thousand)
+    told(engine, one.name, price=100.0, base=2_000_000.0)
+    told(engine, thousand.name, price=100_000.0, base=1_000.0)
+    later = START + 120 * NS
+    engine.process(later, MarkPrice(one.name, later, 97.0, 97.0))
+    found = engine.assets[one.asset].estimates(later)
+    assert found[one.name].mark == 97.0
+    assert found[thousand.name].mark == pytest.approx(97_000.0)
+    told(engine, thousand.name, price=90_000.0, base=1e9, at=later + 120 * NS)
+    found = engine.assets[one.asset].estimates(later + 120 * NS)
+    assert found[one.name].mark == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_either_directions_abstention_is_a_fault_of_the_asset(direction):
+    one = spec(0)
+    engine = listed(one)
+    asset = engine.assets[one.asset]
+    for d, outlook in asset.outlooks.items():
+        said = "worse than climatology over 20 days" if d == direction else ""
+        for card in outlook.cards.values():
+            card.assess = lambda *_, found=said: found
+    alerts = []
+    for second in range(60):
+        at = START + second * NS
+        told(engine, one.name, at=at)
+        alerts += [m.data for m in engine.process(at, Tick(at)) if m.kind == "alerts"]
+    assert [a.action for a in alerts if a.code == "abstaining"] == ["raised"]
+
+
 def test_a_change_of_margin_tiers_leaves_positions_where_they_stand():
     one = spec(0)
     engine = listed(one)
@@ -147,6 +183,54 @@ def test_a_row_of_the_picture_is_the_map_near_the_mark_in_whole_dollars():
     assert all(isinstance(x, int) for x in row.short_usd)
 
 
+BINANCE = "binance:BTC"
+
+
+@pytest.mark.parametrize(
+    ("event", "forgets"),
+    [
+        (Gap(BINANCE, "marks_lost"), True),
+        (Silence(BINANCE, "mark", None), True),
+        (Silence(BINANCE, "ticker", None), True),
+        (Gap(BINANCE, "feed_lost"), False),
+        (Gap(BINANCE, "sequence"), False),
+        (Silence(BINANCE, "book", None), False),
+        (Silence(BINANCE, "trades", None), False),
+    ],
+    ids=str,
+)
+def test_a_map_forgets_what_it_swept_when_marks_were_missed_and_only_then(event, forgets):
+    engine = listed(spec(0))
+    told(engine, BINANCE)
+    told(engine, BINANCE, price=97_000.0, at=START + NS)
+    heatmap = engine.instruments[BINANCE].map
+    expected = heatmap._prints[0].expected
+    assert expected > 0.0
+    engine.process(START + 2 * NS, event)
+    assert heatmap._prints[0].expected == (0.0 if forgets else expected)
+
+
+def test_a_book_is_believed_while_only_marks_are_missed():
+    engine = listed(spec(0))
+    book = BookSnapshot(BINANCE, START, [(1.0, 1.0)], [(2.0, 1.0)], depth=1, maintained=True)
+    engine.process(START, book)
+    engine.process(START, Gap(BINANCE, "marks_lost"))
+    assert engine.instruments[BINANCE].book.state == "synced"
+
+
+def test_another_contract_size_is_another_margin_table():
+    one = spec(0, tier_unit="contracts")
+    engine = listed(one)
+    told(engine, one.name)
+    asset, state = engine.assets["BTC"], engine.instruments[one.name]
+    engine.process(START, Listed(replace(one, contract=0.1)))
+    quantity, price = np.array([50.0]), np.array([100_000.0])
+    assert state.map.table.size(quantity, price) == [500.0]
+    assert asset.quantifier.risk_limit_changes == 0
+    engine.process(START, Listed(replace(one, contract=0.1, tiers=one.tiers[:1])))
+    assert asset.quantifier.risk_limit_changes == 1
+
+
 # ----------------------------------------------------------------------------- warm restart
 
 
@@ -161,7 +245,7 @@ def events(tape, *, since=0, until=10**30):
             for price, base, taker in s.trades:
                 yield at, Trade(name, at, price, base, taker)
             yield at, MarkPrice(name, at, s.mark, s.mark)
-            for side, usd in s.prints if completeness else ():
+            for side, usd in s.prints:
                 yield (
                     at,
                     Liquidation(
@@ -271,6 +355,23 @@ def test_an_unusable_state_is_refused_with_its_reason_and_the_map_built_anew(tap
     assert "checksum" in again.engine.refused[tape.asset]
     again.hear(events(tape, since=at, until=at + 60 * NS))
     assert sum(again.last["heatmap", ""].long_usd) > 0
+
+
+def test_a_state_of_which_the_last_part_does_not_fit_changes_nothing(tape, half):
+    asset = Asset(tape.asset, ThrottleCorrection())
+    state = InstrumentState(tape.instruments[0])
+    asset.add(state)
+    asset.specify(half.middle, state)
+    state.map.mark(half.middle, half.mark)
+    state.map.open_interest(half.middle, 1_000.0)
+    before = asset.state(half.middle)
+    saved = unpacked(half.saved, Saved)
+    broken = packed(replace(saved, outlooks=saved.outlooks[:1]))
+    with pytest.raises(StateError, match="does not fit"):
+        asset.resume(half.middle, broken)
+    assert asset.state(half.middle) == before
+    asset.resume(half.middle, half.saved)
+    assert asset.state(half.middle) != before
 
 
 def test_the_state_of_an_asset_nobody_knows_anything_of_is_empty():

@@ -386,9 +386,16 @@ def test_whatever_the_decoder_raises_on_remote_input_is_a_refusal(data: bytes, r
 # ------------------------------------------------------------------------------- the helpers
 
 
-def test_positive_means_finite_and_above_zero() -> None:
-    assert is_positive(1.0, 1e-300, 1e300)
-    for bad in (0.0, -1.0, float("nan"), float("inf"), float("-inf")):
+def test_a_known_instrument_is_followed_as_the_asset_it_is_configured_as() -> None:
+    config = msgspec.structs.replace(toy().config, instruments={"A": "ELSE"})
+    made = Toy(config, [instrument("A")])
+    [listed] = [event for event in made.tick(AT) if isinstance(event, Listed)]
+    assert (listed.instrument.asset, made.instruments["A"].asset) == ("ELSE", "ELSE")
+
+
+def test_positive_means_above_zero_and_of_a_size_that_there_is() -> None:
+    assert is_positive(1.0, 1e-12, 1e14)
+    for bad in (0.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e-300, 1e15, 1e300):
         assert not is_positive(1.0, bad)
 
 

@@ -214,6 +214,8 @@ def test_a_venue_without_a_past_says_so(venue: str) -> None:
         ("l", "-1", "bad_number"),
         ("l", "NaN", "bad_number"),
         ("h", "inf", "bad_number"),
+        ("h", "1e300", "bad_number"),
+        ("l", "1e-300", "bad_number"),
         ("h", "1e400", "schema"),
         ("h", "63000", "bad_number"),
         ("c", "70000", "bad_number"),
@@ -262,6 +264,78 @@ def test_candles_of_another_length_are_refused() -> None:
         row["i"] = "1m"
     out = codec("hyperliquid").reply(reply("candles:BTC", body, venue="hyperliquid"))
     assert refusals(out) == ["schema"]
+
+
+# -------------------------------------------------------------------------- the pages of OKX
+
+BTC = "BTC-USDT-SWAP"
+NEWEST = (AT // NS // CANDLE_S - 1) * CANDLE_S * 1_000
+"""When the newest closed candle began, in ms."""
+
+
+def page_of(fetch: Fetch, *, kept: int = 1_440) -> Any:
+    """The answer of a venue that keeps so many candles, the growing one included."""
+    query = parse_qs(urlsplit(fetch.path).query)
+    step, growing = CANDLE_S * 1_000, NEWEST + CANDLE_S * 1_000
+    first = int(query["after"][0]) - step if "after" in query else growing
+    starts = range(first, growing - kept * step, -step)[: int(query["limit"][0])]
+    rows = [
+        [str(t), "2", "3", "1", "2", "1", "1", "1", "0" if t == growing else "1"] for t in starts
+    ]
+    return {"code": "0", "msg": "", "data": rows}
+
+
+def test_okx_is_asked_page_by_page_and_told_at_once() -> None:
+    made, second, keys, out = codec("okx", BTC), 5, [], []
+    while not out:
+        [fetch] = asked(made.tick(later(second)))
+        keys.append(fetch.key)
+        out = made.reply(reply(fetch.key, page_of(fetch), venue="okx", at=later(second)))
+        second += 1
+    assert keys[0] == f"candles:{BTC}"
+    assert len(set(keys)) == 5
+    [event] = out
+    assert isinstance(event, Candles)
+    ends = [candle.at for candle in event.rows]
+    assert ends[-1] == (NEWEST + CANDLE_S * 1_000) * MS
+    assert ends == [ends[-1] - n * CANDLE_S * NS for n in reversed(range(1_439))]
+    assert [asked(made.tick(later(s))) for s in range(second, 100)] == [[]] * (100 - second)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(None, None), (503, {}), (200, 7), (200, {"code": "50011", "data": []}), (200, "again")],
+    ids=["no answer", "failure", "another shape", "refusal", "the first page again"],
+)
+def test_an_older_page_that_never_comes_does_not_take_the_newer_ones_along(
+    status: int | None, body: Any
+) -> None:
+    made, told = codec("okx", BTC), []
+    [first] = asked(made.tick(later(5)))
+    assert made.reply(reply(first.key, page_of(first), venue="okx", at=later(5))) == []
+    for second in range(6, 100):
+        out = made.tick(later(second))
+        told += [(second, len(e.rows)) for e in out if isinstance(e, Candles)]
+        for fetch in asked(out):
+            assert fetch.key != first.key
+            if status is not None:
+                text = page_of(first) if body == "again" else body
+                answer = reply(fetch.key, text, venue="okx", at=later(second), status=status)
+                assert len(refusals(made.reply(answer))) == 1
+    assert told == [(15, 299)]
+    # It comes after all: these have been told.
+    older = made._candles_request(BTC, later(100), after=NEWEST - 298 * CANDLE_S * 1_000)
+    assert made.reply(reply(older.key, page_of(older), venue="okx", at=later(100))) == []
+
+
+def test_a_contract_younger_than_its_pages_is_told_with_what_there_is() -> None:
+    made, kept = codec("okx", BTC), 301
+    [first] = asked(made.tick(later(5)))
+    assert made.reply(reply(first.key, page_of(first, kept=kept), venue="okx", at=later(5))) == []
+    [rest] = asked(made.tick(later(6)))
+    [event] = made.reply(reply(rest.key, page_of(rest, kept=kept), venue="okx", at=later(6)))
+    assert isinstance(event, Candles)
+    assert len(event.rows) == kept - 1
 
 
 # ----------------------------------------------------------------------------------- failures

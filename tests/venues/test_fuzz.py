@@ -6,6 +6,8 @@ Everything here is for every venue in `VENUES`. A new one needs tests/data/<venu
 """
 
 import json
+import random
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from hashlib import sha256
@@ -16,13 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.events import NS, Fetch, Frame, Listed, Reply
+from monitor.config import PipelineConfig
+from monitor.events import NS, Fetch, Frame, Listed, Opened, Reply, Tick
+from monitor.pipeline import Pipeline
 from monitor.venues import VENUES
 from monitor.venues.base import FRAME_BYTES_MAX, REPLY_BYTES_MAX, Codec
+from tests.builders import engine_config
 from tests.venues.harness import (
     AT,
     ROOT,
     check,
+    config,
     encoded,
     followed,
     payloads,
@@ -33,6 +39,9 @@ from tests.venues.harness import (
 CASES = [(venue, name) for venue in VENUES for name in payloads(venue, "messages")]
 
 each_venue = pytest.mark.parametrize("venue", VENUES)
+
+EXTREMES = ["1e-300", "1e-30", "1e-9", "1", "1e9", "1e12", "9e14", "1e30", "1e150", "1e300"]
+"""Numbers that are finite and no price, no quantity and no rate of ours."""
 
 
 def hear(made: Codec, data: bytes) -> None:
@@ -183,6 +192,52 @@ def test_our_own_answers_changed_anywhere_give_events_or_a_counted_refusal(
         key = data.draw(st.sampled_from(questions(venue)))
         answer(made, key, encoded(mutated(data, venue, "replies")))
     check(made, made.tick(AT + 100 * NS))
+
+
+def numbers_of(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Where the numbers of a payload stand: their container and their key in it."""
+    for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(inner, dict | list):
+            yield from numbers_of(inner)
+        elif type(inner) in (float, int) or str(inner).replace(".", "").isdecimal():
+            yield node, key
+
+
+@each_venue
+@pytest.mark.parametrize("seed", range(3))
+def test_no_number_a_venue_may_send_ends_the_engine(venue: str, seed: int) -> None:
+    """Our own payloads for ten minutes, each seventh with one number out of all bounds."""
+    draw = random.Random(f"{venue} {seed}")
+    specs = specifications(venue)
+    followed = config(*(spec.symbol for spec in specs))
+    pipeline = Pipeline(PipelineConfig({venue: followed}, engine_config(), specs))
+    feeds = [feed.name for feed in pipeline.codecs[venue].feeds]
+    heard = [
+        (name, body)
+        for kind in ("messages", "replies")
+        for name, body in payloads(venue, kind).items()
+        for _ in range(4 if kind == "messages" else 1)
+    ]
+    replies = payloads(venue, "replies")
+    at = AT
+    for feed in feeds:
+        pipeline.step(Opened(at, feed))
+    for _ in range(150):
+        at += draw.choice((NS // 2, NS, 10 * NS))
+        for name, body in draw.choices(heard, k=4):
+            changed = deepcopy(body)
+            found = [*numbers_of(changed)] if draw.random() < 0.15 else []
+            if found:
+                node, key = draw.choice(found)
+                value = draw.choice(EXTREMES)
+                node[key] = value if isinstance(node[key], str) else float(value)
+            if name in replies:
+                pipeline.step(Reply(at, venue, name, 200, encoded(changed)))
+            else:
+                pipeline.step(Frame(at, draw.choice(feeds), encoded(changed)))
+        pipeline.step(Tick(at))
+    for asset in pipeline.engine.assets:
+        assert isinstance(pipeline.engine.state(asset, at), bytes)
 
 
 @each_venue

@@ -22,6 +22,9 @@ POINTS: Final = 601
 
 DISTANCES: Final[Floats] = np.arange(POINTS, dtype=np.float64) * STEP
 
+USD_MAX: Final = 1e15
+"""More USD than anything here can be worth: a number that says so is no number."""
+
 _PLACES: Final[list[float]] = DISTANCES.tolist()
 
 

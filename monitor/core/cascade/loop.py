@@ -151,7 +151,7 @@ def _further(start: float, stop: float, direction: Direction) -> float:
 
 def gain_window(sigma_5min: float) -> float:
     """The window of the loop gain: half a five-minute standard deviation, at least 25 bp."""
-    return max(0.0025, 0.5 * sigma_5min)
+    return min(max(0.0025, 0.5 * sigma_5min), _GRID_END)
 
 
 def checked(curve: Floats, name: str) -> Floats:

@@ -327,7 +327,7 @@ class Book:
     def _write_far(self, side: int, ticks: float, quantity: float) -> int:
         """Write a level outside the ladder; return by how much the number of levels changed."""
         tick = round(ticks, 6)
-        if tick <= 0:
+        if not 0 < tick < QUANTITY_MAX:
             raise ValueError(ticks)
         return self._far[side].write(tick, quantity)
 

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.core.cascade.curves import POINTS, STEP, Floats
+from monitor.core.cascade.curves import POINTS, STEP, USD_MAX, Floats
 from monitor.core.depth.book import Book
 from monitor.core.depth.supply import MAX_DISTANCE, continued, tail_exponent
 from monitor.core.depth.usual import Usual
@@ -124,8 +124,8 @@ class Half:
 
     @property
     def offers(self) -> bool:
-        """Whether the last reading found a level at all."""
-        return self._pending is not None and len(self._pending.usd) > 0
+        """Whether the last reading found a level at all, and no more USD than there can be."""
+        return self._pending is not None and 0.0 < self._pending.usd.sum() < USD_MAX
 
     def take(self, at: int) -> None:
         """Believe the last reading: measure the flow since the one before, and make the curve."""

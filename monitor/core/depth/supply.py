@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
+from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, USD_MAX, Floats
 
 KAPPA: Final = 1.16
 """Usual exponent of cumulative depth over distance (model.md A7)."""
@@ -106,7 +106,8 @@ def continued(usd: Floats, reach: float, anchor_usd: float, kappa: float) -> Flo
         anchor_usd: what is displayed within `reach`.
         kappa: exponent of the tail.
 
-    Beyond the reach ``D(u) = D(reach) (u / reach)^kappa``, but never less than is displayed.
+    Beyond the reach ``D(u) = D(reach) (u / reach)^kappa``, but never less than is displayed, nor
+    more than there can be.
     """
     points = min(int(reach / STEP + 1e-9), POINTS - 1)
     if points == POINTS - 1:
@@ -115,7 +116,7 @@ def continued(usd: Floats, reach: float, anchor_usd: float, kappa: float) -> Flo
     # Exponent and logarithm of a few hundred points are cheaper than as many powers.
     tail = anchor_usd * np.exp(kappa * (_LOGS[points:] - np.log(reach)))
     whole = usd.copy()
-    whole[beyond] = np.maximum(tail, usd[beyond])
+    whole[beyond] = np.maximum(np.minimum(tail, USD_MAX), usd[beyond])
     return whole
 
 

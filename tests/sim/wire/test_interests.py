@@ -127,7 +127,7 @@ def test_our_codecs_hear_when_the_crowd_came(venue):
     codec = VENUES[venue](settings, [instrument(symbol, venue=venue)])
     codec.opened(codec.feeds[0].name, market.at)
     at, told = market.at + 5 * NS, []
-    for _ in range(3):
+    for _ in range(7):
         at += NS
         for fetch in codec.tick(at):
             if isinstance(fetch, Fetch) and fetch.key.startswith(("candles:", "interests:")):
