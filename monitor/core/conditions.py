@@ -19,7 +19,7 @@ from monitor.core.forecast.hawkes import Hawkes, HawkesState
 from monitor.core.forecast.label import Minute
 from monitor.core.forecast.norm import Norm, NormState
 from monitor.core.forecast.past import VolatilityState
-from monitor.core.forecast.prints import FollowOn, FollowOnState, Prints, PrintsState
+from monitor.core.forecast.prints import FollowOn, FollowOnState, Mean, Prints, PrintsState
 from monitor.core.forecast.volatility import Forecast, VolatilityForecast
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
@@ -39,6 +39,9 @@ DEPTH_BEFORE_MIN: Final = (15, 75)
 INTEREST_STALE_NS: Final = 600 * NS
 """Open interest unheard for longer says nothing of the present."""
 
+GONE_NS: Final = 86_400 * NS
+"""An instrument unheard for so long is none any more: delisted, or a venue that went away."""
+
 FLOW_MEMORY_MIN: Final = 1440.0
 
 
@@ -56,7 +59,7 @@ class ConditionsState(Struct, frozen=True):
     funding: NormState
     interest: NormState
     gap: NormState
-    flow_variance: float
+    flow_variance: tuple[float, float]
 
 
 class Conditions:
@@ -87,7 +90,7 @@ class Conditions:
         self._source = ""
         self._has_past = False
         self._second = 0
-        self._flow_variance = 0.0
+        self._flow_variance = Mean(FLOW_MEMORY_MIN)
         self._net_flow = 0.0
         self._taken: dict[str, tuple[float, float]] = {}
         self.forecast: Forecast | None = None
@@ -121,6 +124,12 @@ class Conditions:
         if second <= self._second:
             return None
         ended = second // 60 != self._second // 60 and self._second > 0
+        skipped = min(second - self._second - 1, MOVES_S[-1] + 1) if self._second else 0
+        # Seconds that nobody saw are unknown, so that no move spans more of them than it says.
+        self._prices.extend([None] * skipped)
+        self._sigmas.extend([None] * skipped)
+        if skipped >= 60:
+            self._low = self._high = 0.0
         self._second = second
         self._sample(at)
         return self._minute(at) if ended else None
@@ -136,15 +145,17 @@ class Conditions:
             self._low = min(self._low, price) if self._low else price
             self._high = max(self._high, price)
         bought, sold = self._observe(at)
+        whole = self._is_whole(at)
         self._net_flow += bought - sold
         for direction, side in self._by_direction.items():
             taken = sold if direction == "down" else bought
             forced = side.prints.fresh(at)
-            side.follow_on.second(forced, taken)
+            if whole:
+                side.follow_on.second(forced, taken)
             side.throughput.second(at, forced)
             move = self.moves_sigma(direction)
             depth = self.depth_usd(direction)
-            side.survival.observe(at, None if move is None else move[1], depth)
+            side.survival.observe(at, None if move is None else max(0.0, move[1]), depth)
         fresh = {s.spec.name: s.mark for s in self._instruments if s.mark and _is_fresh(s, at)}
         if set(fresh) - set(self.arbitrage.venues):
             state = self.arbitrage.state()
@@ -154,7 +165,11 @@ class Conditions:
 
     def _price(self, at: int) -> float | None:
         """The mark of one instrument, as long as it is fresh; another's begins a new series."""
-        fresh = {s.spec.name: s.mark for s in self._instruments if s.mark and _is_fresh(s, at)}
+        fresh = {
+            s.spec.name: s.mark / s.spec.multiplier
+            for s in self._instruments
+            if s.mark and _is_fresh(s, at)
+        }
         if self._source in fresh:
             return fresh[self._source]
         had_one = bool(self._source)
@@ -197,12 +212,7 @@ class Conditions:
         return bought, sold
 
     def _minute(self, at: int) -> Minute:
-        kept = 1.0 - 1.0 / FLOW_MEMORY_MIN
-        if self._flow_variance:
-            self._flow_variance *= kept
-            self._flow_variance += (1.0 - kept) * self._net_flow**2
-        else:
-            self._flow_variance = self._net_flow**2
+        self._flow_variance.add(self._net_flow**2)
         self._net_flow = 0.0
         funding, gap = self.funding(at), self._mark_gap(at)
         interest = self.interest(at)
@@ -212,7 +222,7 @@ class Conditions:
         self._interests.append(interest)
         liquidated = []
         for direction, side in self._by_direction.items():
-            liquidated.append(side.prints.minute(at))
+            liquidated.append(side.prints.minute(at) if self._is_whole(at) else None)
             side.hawkes.advance(at)
             side.depths.append(self.depth_usd(direction))
         low, high = self._low, self._high
@@ -225,7 +235,7 @@ class Conditions:
             low=low or None,
             high=high or None,
             close=close,
-            interest=interest,
+            interest=interest if self._is_read(at) else None,
             liquidated_long=liquidated[0],
             liquidated_short=liquidated[1],
             usual=None if past is None else past.day * sqrt(60.0),
@@ -326,7 +336,8 @@ class Conditions:
 
     def flow_sigma(self) -> float | None:
         """Standard deviation of signed taker flow, USD per root second."""
-        return sqrt(self._flow_variance / 60.0) if self._flow_variance > 0.0 else None
+        variance = self._flow_variance.value
+        return sqrt(variance / 60.0) if variance > 0.0 else None
 
     def funding(self, at: int) -> float | None:
         """Funding rate per 8 hours, by open interest; None where none is heard."""
@@ -350,6 +361,15 @@ class Conditions:
             total += base * state.spec.multiplier
         return total or None
 
+    def _is_read(self, at: int) -> bool:
+        """Whether open interest was read everywhere within the last minute."""
+        return all(at - s.open_interest_at <= 60 * NS for s in self._instruments)
+
+    def _is_whole(self, at: int) -> bool:
+        """Whether every instrument that was heard in the last day still is, and so its closes."""
+        known = (s for s in self._instruments if s.mark_at and at - s.mark_at <= GONE_NS)
+        return all(_is_fresh(s, at) for s in known)
+
     def interest_z(self, at: int) -> float | None:
         """How unusually large open interest is."""
         interest = self.interest(at)
@@ -367,7 +387,11 @@ class Conditions:
         return None if gap is None else self._gap.quantile(gap)
 
     def _mark_gap(self, at: int) -> float | None:
-        gaps = [abs(s.basis) for s in self._instruments if s.basis is not None and _is_fresh(s, at)]
+        gaps = [
+            abs(s.basis)
+            for s in self._instruments
+            if s.basis is not None and _is_fresh(s, at) and at - s.index_at <= MARK_FRESH_NS
+        ]
         return max(gaps) if gaps else None
 
     def _weighted(self, at: int, values: Mapping[str, float]) -> float | None:
@@ -395,7 +419,7 @@ class Conditions:
             funding=self._funding.state(),
             interest=self._interest.state(),
             gap=self._gap.state(),
-            flow_variance=self._flow_variance,
+            flow_variance=(self._flow_variance.heard, self._flow_variance.value),
         )
 
     def restore(self, state: ConditionsState) -> dict[str, LiquidityState]:
@@ -404,7 +428,8 @@ class Conditions:
         Raises:
             StateError: a part of it does not fit.
         """
-        if not (isfinite(state.flow_variance) and state.flow_variance >= 0.0):
+        minutes, variance = state.flow_variance
+        if not (0.0 <= minutes <= FLOW_MEMORY_MIN and isfinite(variance) and variance >= 0.0):
             raise StateError("conditions with an impossible variance of flow")
         self.volatility.restore(state.volatility)
         self._has_past = True
@@ -414,12 +439,13 @@ class Conditions:
             side.prints.restore(state.prints[i])
             side.follow_on.restore(state.follow_on[i])
             side.hawkes.restore(state.hawkes[i])
+            side.hawkes.interrupted()
             side.survival.restore(state.survival[i])
             side.throughput.restore(state.throughput[i])
         self._funding.restore(state.funding)
         self._interest.restore(state.interest)
         self._gap.restore(state.gap)
-        self._flow_variance = state.flow_variance
+        self._flow_variance.heard, self._flow_variance.value = state.flow_variance
         return dict(state.liquidity)
 
 

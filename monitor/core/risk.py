@@ -14,7 +14,7 @@ from monitor.core.alerts.budget import Budget
 from monitor.core.alerts.phases import Phases, PhasesState
 from monitor.core.alerts.reasons import Burst, Evidence, Picture, Unheard, ranked
 from monitor.core.alerts.rules import RISK, WARNING, AlertRules
-from monitor.core.cascade.curves import Floats, value_at
+from monitor.core.cascade.curves import DISTANCES, Floats, value_at
 from monitor.core.cascade.loop import (
     GAIN_CAP,
     Folds,
@@ -198,7 +198,8 @@ class Outlook:
         goes_on = standing.phase == "cascading"
         self.alarms.step(at, is_alarm=None if goes_on else _warns(standing.phase))
         rival = None if p_baseline is None else score(p_baseline[1], self._model.base[HEADLINE])
-        self.rival.step(at, is_alarm=rival is not None and rival >= self._rules.warning_score)
+        called = None if rival is None else rival >= self._rules.warning_score
+        self.rival.step(at, is_alarm=called)
         parts = components(features)
         risk = DirectionRisk(
             direction=self._direction,
@@ -258,7 +259,7 @@ class Outlook:
             published=published,
             score=None if headline is None else score(headline, self._model.base[HEADLINE]),
             confidence=sure,
-            abstaining=next(filter(None, reasons), ""),
+            abstaining=reasons[HEADLINE],
         )
 
     def _features(
@@ -300,8 +301,9 @@ class Outlook:
     ) -> Evidence:
         at, d, volatility = now.at, self._direction, now.volatility
         normal = None if volatility is None else volatility.sigma[2] * sqrt(900.0)
-        reach = None if normal is None else max(0.01, as_ratio(MOVED * normal, d))
-        away = 0.0 if reach is None else as_distance(reach, d)
+        least, most = as_distance(0.01, d), float(DISTANCES[-1])
+        away = 0.0 if normal is None else min(max(least, MOVED * normal), most)
+        reach = None if normal is None else as_ratio(away, d)
         known = {h: p for h, p in zip(HORIZONS_S, said.published, strict=True) if p is not None}
         found = None if chain is None else chain.critical
         return Evidence(
@@ -345,7 +347,8 @@ class Outlook:
         jump, burnt = (bad.jump_ratio, bad.liquidated_usd) if bad.weight >= 0.5 else (None, None)
         slope = _slope(folds, now.level_sd)
         near, far = _stretch(now.mark, folds, d)
-        is_beyond = bad.beyond is not None and bad.beyond >= 0.5
+        most = bad.beyond is not None and bad.beyond >= 0.5
+        is_beyond = found is not None and (most or found[2] is None)
         return Mechanism(
             critical_shock=None if found is None else found[0],
             critical_usd=None if found is None else found[1],

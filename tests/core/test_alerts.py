@@ -335,13 +335,20 @@ def test_missing_input_holds_a_phase_and_says_why(hindrance):
     assert not held.startswith(BY_RULE)
 
 
-def test_calm_on_stale_inputs_is_shown_as_unknown_at_once():
+@pytest.mark.parametrize(
+    "hindrance",
+    [{"stale": "all books unsynced"}, {"score": None}, {"score": 0.95, "abstaining": "poor"}],
+)
+def test_calm_that_rests_on_what_cannot_be_used_is_shown_as_unknown_at_once(hindrance):
     track = Track()
     assert track.phases.standing().shown == "unknown"
     track.feed()
     assert track.phases.standing().shown == "calm"
-    track.feed(stale="all books unsynced")
+    track.feed(**hindrance)
+    assert track.phase == "calm"
     assert track.phases.standing().shown == "unknown"
+    track.feed()
+    assert track.phases.standing().shown == "calm"
 
 
 def test_stale_input_can_still_raise_the_risk():
@@ -430,6 +437,18 @@ def test_an_alarm_that_a_cascade_followed_is_not_false():
     track = Track()
     crash(track)
     assert track.budget.charged(2, track.at) == 0
+
+
+def test_a_new_alarm_after_a_cascade_is_not_excused_by_it():
+    track = Track()
+    track.feed(60, **CRASH)
+    track.feed(2_400, mark=98.0, score=0.45)
+    assert track.turns()[-2:] == [("changed", "exhausted"), ("changed", "watch")]
+    for _ in range(2):
+        track.feed(score=0.65)
+        track.feed(900, score=0.45)
+    assert track.turns()[-4:] == [("changed", "warning"), ("changed", "watch")] * 2
+    assert track.budget.charged(2, track.at) == 2
 
 
 def test_what_was_raised_while_observing_is_told_when_it_still_stands():

@@ -128,9 +128,15 @@ def test_nothing_is_learnt_from_flow_alone():
     assert heard((1_000, 0.0, 1e4), (1_000, 0.0, 5e6)).psi == PSI
 
 
-@pytest.mark.parametrize(("ratio", "psi"), [(0.0, 1.0), (100.0, 10.0)])
-def test_follow_on_flow_stays_within_its_bounds(ratio, psi):
-    assert heard(*[(1, 1e6, ratio * 1e6), (100, 0.0, 0.0)] * 500).psi == psi
+@pytest.mark.parametrize(("usual", "burst", "psi"), [(2e6, 1.2e6, 1.0), (0.0, 1e8, 10.0)])
+def test_follow_on_flow_stays_within_its_bounds(usual, burst, psi):
+    assert heard(*[(1, 1e6, burst), (100, 0.0, usual)] * 500).psi == psi
+
+
+def test_closes_whose_trades_were_not_heard_teach_nothing():
+    lost = [(5, 1e6, 0.0), (595, 0.0, 0.0)] * 20
+    known = heard((2_000, *QUIET), *BURSTS).psi
+    assert heard((2_000, *QUIET), *BURSTS, *lost).psi == pytest.approx(known, rel=0.01)
 
 
 def test_states_come_back_and_impossible_ones_are_refused():

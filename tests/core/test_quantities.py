@@ -177,10 +177,28 @@ def test_a_stablecoin_below_its_peg_makes_dollar_prices_lower():
     for state, price in ((stable, 100.0), (dollar, 98.0)):
         state.mark, state.mark_at = price, START
     assert measures.stablecoin_deviation([stable, dollar], START) == pytest.approx(0.02)
-    stable.index, dollar.index = 100.0, 99.0
+    for state, index in ((stable, 100.0), (dollar, 99.0)):
+        state.index, state.index_at = index, START
     assert measures.stablecoin_deviation([stable, dollar], START) == pytest.approx(0.01)
     assert measures.stablecoin_deviation([stable], START) is None
     assert measures.stablecoin_deviation([stable, dollar], START + 61 * NS) is None
+
+
+def test_an_index_of_before_makes_neither_a_deviation_nor_a_gap():
+    stable = InstrumentState(instrument("BTCUSDT"))
+    dollar = InstrumentState(instrument("BTCUSD", kind="inverse", contract=100.0))
+    for state in (stable, dollar):
+        state.mark = state.index = 97.0
+        state.mark_at = state.index_at = START + 600 * NS
+    dollar.index, dollar.index_at = 100.0, START
+    at = START + 600 * NS
+    assert measures.stablecoin_deviation([stable, dollar], at) == 0.0, "the marks agree"
+    engine = told(0)
+    (state,) = engine.instruments.values()
+    engine.process(START, MarkPrice(state.spec.name, START, 100.0, 99.0))
+    assert risk_of(engine, START + 30 * NS).quantities.mark_index_gap_ratio > 0.01
+    state.mark_at = at
+    assert risk_of(engine, at).quantities.mark_index_gap_ratio is None
 
 
 # -------------------------------------------------------------------------- standing positions
@@ -219,6 +237,20 @@ def test_who_entered_at_one_price_is_concentrated_and_as_geared_as_the_map_has_t
     assert usd == pytest.approx(float(mass.sum()) * 100_000.0)
     by_hand = sum(m * x for m, x in zip(mass, state.map.prior.leverage, strict=False)) / mass.sum()
     assert weighted / usd == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("sold", "forced", "seconds"),
+    [(1e5, 1e5, 300.0), (2e5, 1e5, 150.0), (1e5, 3e5, 100.0), (-1e5, 0.0, None)],
+)
+def test_forced_closes_were_traded_as_well_and_use_the_book_up_once(sold, forced, seconds):
+    (asset,) = told(0).assets.values()
+    asset.quantifier._turnover.heard(START, 0.0, 0.0)
+    heard = (60 * max(-sold, 0.0), 60 * max(sold, 0.0))
+    asset.quantifier._turnover.heard(START + 60 * NS, *heard)
+    depth = 60e6 * DISTANCES / measures.as_distance(0.01, "down")
+    lasts = asset.quantifier._exhaustion("down", depth, 1.0, (0.0, 60 * forced, 60 * forced))
+    assert lasts == (None if seconds is None else pytest.approx(seconds))
 
 
 # -------------------------------------------------------------------------------- learnt

@@ -36,7 +36,8 @@ PICTURE = Picture(
 
 def test_a_fragile_market_is_told_in_a_traders_words():
     texts = [reason.text for reason in ranked(FRAGILE, PICTURE)]
-    assert "$212 M of longs liquidate within 1.8 %, 64 % of it on binance" in texts
+    fuel = "$212 M of longs liquidate within 1.8 %; of those within 5 %, 64 % on binance"
+    assert fuel in texts
     assert "the bid absorbs $140 M within 1.8 %, 45 % below its 7-day normal" in texts
     assert "loop gain 1.4 between 63 900 and 63 100" in texts
     assert "12 % chance of a cascade within 15 minutes" in texts

@@ -244,6 +244,30 @@ def test_low_confidence_abstains_and_does_not_lower_the_score(market):
     assert not sure.abstaining
 
 
+def test_one_horizon_that_is_not_stood_by_silences_no_other(market):
+    made, at = market
+    fragile = situation(at, made, fuel=fuel(600e6), depth=depth(2e6))
+
+    def raised(horizon):
+        one = outlook()
+        one.cards[horizon].assess = lambda *_: "worse than climatology over 20 days"
+        return formed(one, "down", fragile, made)
+
+    for other in (300, 3600):
+        assert (raised(other).phase, raised(other).abstaining) == ("critical", "")
+    headline = raised(900)
+    assert (headline.phase, headline.abstaining[:5]) == ("unknown", "worse")
+
+
+def test_a_rivals_alarm_goes_on_while_the_baseline_is_unknown(market):
+    made, at = market
+    one, told = outlook(), []
+    one.rival.step = lambda _, is_alarm: told.append(is_alarm)
+    formed(one, "down", situation(at, made), made)
+    formed(one, "down", situation(at + NS, made, stale="no order book is believed"), made)
+    assert told == [False, None]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     usd=st.floats(0.0, 1e12),
@@ -282,6 +306,24 @@ def test_where_most_nodes_run_beyond_what_is_seen_no_landing_is_told(market):
     near = judged(made=made, at=at).mechanism
     assert not near.beyond
     assert near.landing is not None
+
+
+def test_what_has_no_critical_shock_runs_nowhere_and_what_has_one_lands_or_runs_beyond(market):
+    made, at = market
+    # Some nodes run beyond the grid here, and the mean over them all has no critical shock.
+    clusters = ([(69e6, 0.28, 0.012)], [(98e6, 0.183, 0.027), (3e6, 0.059, 0.004)])
+    books = (depth(34e6), depth(9.3e6, kappa=1.08))
+    some, most = (
+        judged(
+            made=made, at=at, depth=book, level_sd=level,
+            fuel=sum(fuel(usd, at=away, width=width) for usd, away, width in forced),
+        ).mechanism
+        for forced, book, level in zip(clusters, books, (0.5, 0.52), strict=True)
+    )  # fmt: skip
+    assert (some.critical_shock, some.landing, some.beyond) == (None, None, False)
+    # And here one, of which the mean has no landing although fewer than half run beyond.
+    assert most.critical_shock is not None
+    assert (most.landing, most.beyond) == (None, True)
 
 
 def test_longer_horizons_are_never_less_likely(market):

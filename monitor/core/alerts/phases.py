@@ -94,8 +94,7 @@ class Phases:
 
     def standing(self) -> Standing:
         """The phase as of the last evidence."""
-        doubted = self._blind or self._unforecast
-        unknown = self._unknown.raised or (self._phase == "calm" and doubted != "")
+        unknown = self._unknown.raised or (self._phase == "calm" and self._reserve() != "")
         return Standing(
             phase=self._phase,
             shown="unknown" if unknown else self._phase,
@@ -315,7 +314,11 @@ class Phases:
                 self._cascade.begin(e)
             self._cascade.heard(e)
             self._cascaded = True
-        falls = before in RISK and after in RISK and RISK.index(after) < RISK.index(before)
+        between = before in RISK and after in RISK
+        falls = between and RISK.index(after) < RISK.index(before)
+        if between and not falls:
+            # An alarm of its own: the cascade before it does not make it right.
+            self._cascaded = False
         if falls and not self._cascaded:
             self._budget.charge(RISK.index(before), e.at)
         reasons = ranked(e, picture, phase=after)

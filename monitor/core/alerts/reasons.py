@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 
 from monitor.core.alerts.rules import SHOCK_GAIN
 from monitor.core.cascade.curves import STEP
+from monitor.core.cascade.loop import as_ratio
 from monitor.core.prospect import LARGEST_MOVE, MOVED
 from monitor.events import Direction, Phase, Reason
 
@@ -78,7 +79,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         liquidated_usd: printed on the losing side in the last 10, 60 and 300 s, corrected for
             throttled feeds; None while no venue's liquidations are heard.
         normal_liquidated_usd: the running normal of the 60 s figure.
-        moves: over the last 60 and 300 s, ratios, positive in the direction of the shock.
+        moves: over the last 60 and 300 s, log ratios, positive in the direction of the shock.
         moves_sigma: the same in standard deviations of that duration, volatility as before them.
         open_interest_change: over the last 5 minutes, a ratio.
         confidence: 0 to 1.
@@ -258,7 +259,7 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
         text = f"{money(e.fuel_usd)} of {words.side} liquidate{within}"
         shares = sorted(picture.venue_fuel, key=lambda pair: (-pair[1], pair[0]))
         if shares and shares[0][1] >= 0.5:
-            text += f", {percent(shares[0][1])} of it on {shares[0][0]}"
+            text += f"; of those within 5 %, {percent(shares[0][1])} on {shares[0][0]}"
         # Without a depth to compare with, forced selling counts as equal to what can absorb it.
         depth = e.fuel_usd if e.depth_usd is None else e.depth_usd
         found.append(Reason("fuel", text, _share(e.fuel_usd, depth)))
@@ -321,7 +322,8 @@ def _amplified(e: Evidence) -> list[Reason]:
     runs = nearest <= move
     if not runs and e.amplification is not None and e.amplification <= 1.05:
         return []
-    text = f"a {WORDS[e.direction].move} of {percent(move)}, twice what is normal in 15 min,"
+    text = f"a {WORDS[e.direction].move} of {percent(move)},"
+    text += " twice what is normal in 15 min," if move < LARGEST_MOVE else ""
     text += " is past the critical one and" if runs else ""
     if e.amplification is None:
         text += " would run farther than can be seen"
@@ -372,7 +374,8 @@ def _realised(e: Evidence) -> list[Reason]:
         # The window in which the move is the more unusual one.
         at = 0 if sigmas[0] > sigmas[1] else 1
         if e.moves[at] >= LEAST_TOLD:
-            text = f"a {words.move} of {percent(e.moves[at])} within {(60, 300)[at]} s"
+            move = as_ratio(e.moves[at], e.direction)
+            text = f"a {words.move} of {percent(move)} within {(60, 300)[at]} s"
             if sigmas[at] >= 1:
                 beyond = sigmas[at] > SIGMAS_MOST
                 multiple = f"more than {SIGMAS_MOST:.0f}" if beyond else f"{sigmas[at]:.1f}"

@@ -185,7 +185,7 @@ class FollowOn:
         forced, usual_forced = self._forced.add(forced_usd), self._usual_forced.add(forced_usd)
         taken, usual_taken = self._taken.add(taker_usd), self._usual_taken.add(taker_usd)
         noise = forced + usual_forced + usual_taken
-        if noise > 0.0:
+        if noise > 0.0 and taken >= forced:
             more = forced - usual_forced
             self._explained += more * (taken - usual_taken) / noise
             self._weight += more * more / noise

@@ -226,7 +226,7 @@ def stablecoin_deviation(states: Sequence[InstrumentState], at: int) -> float | 
     dollar = [s for s in fresh if s.spec.kind == "inverse"]
     if not stable or not dollar:
         return None
-    by_index = all(s.index is not None for s in stable + dollar)
+    by_index = all(at - s.index_at <= MARK_FRESH_NS for s in stable + dollar)
     values = [
         [(s.index if by_index else s.mark) or 0.0 for s in group] for group in (stable, dollar)
     ]

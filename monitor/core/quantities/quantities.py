@@ -198,7 +198,9 @@ class Quantifier:
         depths = self._hear_depths()
         flow = self._turnover.within(60)
         lags = [lag for lag in self._lags.values() if lag is not None]
-        gaps = [abs(s.basis) for s in fresh if s.basis is not None]
+        gaps = [
+            abs(s.basis) for s in fresh if s.basis is not None and at - s.index_at <= MARK_FRESH_NS
+        ]
         return Quantities(
             taker_imbalance_usd=None if flow is None else flow.bought - flow.sold,
             entry_concentration_ratio=self._standing.concentration(),
@@ -351,8 +353,8 @@ class Quantifier:
         if depth is None or flow is None:
             return None
         net = SIGN[d] * (flow.bought - flow.sold) / flow.seconds
-        # Where no venue prints, its forced closes are in the taker flow alone.
-        drain = max(net, 0.0) + psi * (forced[1] if forced is not None else 0.0) / 60.0
+        # What is printed was traded as well: the larger of the two, and not their sum.
+        drain = max(net, psi * (forced[1] if forced is not None else 0.0) / 60.0)
         return DEPTH_LEFT * within(depth, as_distance(NEAR, d)) / drain if drain > 0.0 else None
 
     def _order(self, depth: Floats, usd: float) -> Impact:
