@@ -113,6 +113,7 @@ def show_stress(answer: Answer) -> None:
         raise Unanswered(f"nothing is known of {answer.asset} to move")
     for line in _landing(found):
         out.print(f"  {line}", soft_wrap=True)
+    out.print(f"  {_nearby(found)}", soft_wrap=True)
     least = "at least " if found.beyond else ""
     out.print(f"  {least}{dollars(found.liquidated_usd)} of {found.side}s liquidated")
     if found.shortfall_usd is not None:
@@ -168,6 +169,20 @@ def _landing(found: Stress) -> list[str]:
         left = dollars(unclosed)
         lines[1] += f", farther if any of the {left} that {stands} is closed as well"
     return lines
+
+
+def _nearby(found: Stress) -> str:
+    """Where a slightly smaller and a slightly larger shock end."""
+    ends = (
+        "runs beyond what can be seen"
+        if near.landing_ratio is None
+        else f"lands at {near.landing_ratio:+.2%}"
+        for near in found.nearby
+    )
+    return ", ".join(
+        f"{which} of {near.shock_ratio:+.2%} {end}"
+        for which, near, end in zip(("a shock", "one"), found.nearby, ends, strict=True)
+    )
 
 
 def _path(found: Stress) -> Table:

@@ -91,6 +91,38 @@ def test_the_venues_that_can_be_seen_to_their_end_have_a_landing_of_their_own():
     assert (gone.seen_price, gone.seen_ratio) == (None, None)
 
 
+def folded(at=3.6, width=1.0):
+    """Venues with a cluster of fuel in one percent around 3.6 %, past which little stops a fall."""
+    ramp = np.clip((PERCENT - at) / width + 0.5, 0.0, 1.0)
+    return [
+        VenueCurves(
+            name, 100.0, d * MILLION * PERCENT, MILLION * (PERCENT + f * ramp), maintenance=0.005
+        )
+        for name, d, f in (("a", 20.0, 40.0), ("b", 12.0, 22.0), ("c", 8.0, 9.0))
+    ]
+
+
+def test_beside_an_answer_near_a_fold_stands_how_differently_its_neighbours_end():
+    found = stress(-0.0235, folded(), survival=0.5, psi=1.5)
+    below, above = found.nearby
+    for near, factor in ((below, 0.9), (above, 1.1)):
+        assert log(1 + near.shock_ratio) == pytest.approx(factor * log(1 - 0.0235))
+        alone = stress(near.shock_ratio, folded(), survival=0.5, psi=1.5)
+        assert near.landing_ratio == pytest.approx(alone.landing_ratio, abs=1e-9)
+        assert near.liquidated_usd == pytest.approx(alone.liquidated_usd, abs=1.0)
+    assert below.landing_ratio > -0.03
+    assert above.landing_ratio < -0.09
+
+
+def test_a_neighbour_that_runs_beyond_what_is_seen_has_no_landing():
+    v = venue(depth=20.0, fuel=0.0)
+    endless = VenueCurves("a", 100.0, v.depth, 40 * MILLION * np.maximum(PERCENT - 4, 0), 0.005)
+    below, above = stress(-0.0395, [endless], survival=1.0, psi=1.5).nearby
+    assert (below.beyond, above.beyond) == (False, True)
+    assert below.landing_ratio == pytest.approx(below.shock_ratio)
+    assert above.landing_ratio is None
+
+
 def test_what_a_venue_has_closed_and_what_it_has_not_are_its_map():
     result = stress(-0.03, [venue("a"), venue("b", fuel=3.0)], survival=1.0, psi=1.5)
     for row, fuel in zip(result.venues, (8.0, 3.0), strict=True):

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from monitor.core.cascade.coupling import ALPHA, Coupled, Pressure, couple
 from monitor.core.cascade.curves import DISTANCES, POINTS, STEP, Floats
@@ -24,6 +25,9 @@ less than `CLOSED` more, a share, are not told."""
 
 CLOSED: Final = 1e-2
 """Share of what is closed in the end."""
+
+NEARBY: Final = (0.9, 1.1)
+"""Factors on a shock whose ends are told beside its own: near a fold they lie far apart."""
 
 _WEIGHED: Final = round(0.01 / STEP)
 _SMALLEST: Final = 1e-6
@@ -83,6 +87,15 @@ class VenueStress(Struct, frozen=True, gc=False):
     beyond: bool
 
 
+class Nearby(Struct, frozen=True, gc=False):
+    """Where a slightly other shock ends; `landing_ratio` is None with `beyond`, as in `Stress`."""
+
+    shock_ratio: float
+    landing_ratio: float | None
+    liquidated_usd: float
+    beyond: bool
+
+
 class Missing(Struct, frozen=True):
     """A venue the answer does not contain, and what is not known of it."""
 
@@ -129,6 +142,7 @@ class Stress(Struct, frozen=True):
     liquidated_usd: float | None
     shortfall_usd: float | None
     beyond: bool
+    nearby: list[Nearby]
     path: list[Step]
     venues: list[VenueStress]
     funds: list[Runway]
@@ -203,8 +217,8 @@ def stress(
     side: Side = "long" if shock < 0.0 else "short"
     if not known:
         return Stress(
-            shock, side, None, None, None, None, None, None, None, None, beyond=False, path=[],
-            venues=[], funds=[], missing=missing, survival=survival, psi=psi,
+            shock, side, None, None, None, None, None, None, None, None, beyond=False, nearby=[],
+            path=[], venues=[], funds=[], missing=missing, survival=survival, psi=psi,
             psi_capped=psi_capped, beta=beta, within_s=within_s, spot_share=spot_share,
         )  # fmt: skip
     pressures = [p for _, _, p in known]
@@ -242,6 +256,10 @@ def stress(
         liquidated_usd=_usd(sum(end.liquidated_usd)),
         shortfall_usd=_usd(sum(total)) if len(total) == len(lost) else None,
         beyond=beyond,
+        nearby=[
+            _nearby(pressures, start * factor, psi=psi, scale=scale, direction=direction)
+            for factor in NEARBY
+        ],
         path=path,
         venues=rows,
         funds=_runways(rows, missing, funds or {}),
@@ -252,6 +270,21 @@ def stress(
         beta=beta,
         within_s=within_s,
         spot_share=spot_share,
+    )
+
+
+def _nearby(
+    pressures: list[Pressure], start: float, *, psi: float, scale: float, direction: Direction
+) -> Nearby:
+    end = couple([replace(p, requote=start) for p in pressures], psi=psi, scale=scale)
+    sign = -1.0 if direction == "down" else 1.0
+    beyond = any(end.beyond)
+    landing = sign * as_ratio(_mean(pressures, end.moves), direction)
+    return Nearby(
+        shock_ratio=_ratio(sign * as_ratio(start, direction)),
+        landing_ratio=None if beyond else _ratio(landing),
+        liquidated_usd=_usd(sum(end.liquidated_usd)),
+        beyond=beyond,
     )
 
 

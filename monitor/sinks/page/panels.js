@@ -170,10 +170,14 @@ export function stressed({ stress: s, at_us: at }) {
     ? [el("p", { class: "note" }, `Not counted, unknown: ${s.missing.map((m) => `${m.name} (${m.unknown.join(", ")})`).join("; ")}`)]
     : [];
   const capped = s.psi_capped ? [el("p", { class: "note" }, "Psi is estimated at its cap: read this as an upper bound")] : [];
+  const near = s.nearby.length
+    ? [el("p", { class: "note" }, `Nearby: ${s.nearby.map((n) => `${move(n.shock_ratio)} ${
+      n.landing_ratio == null ? "runs beyond what can be seen" : `lands at ${move(n.landing_ratio)}`}`).join(", ")}`)]
+    : [];
   const shown = s.path.length > 9 ? [...s.path.slice(0, 5), null, ...s.path.slice(-3)] : s.path;
   const path = el("p", { class: "quiet small" }, `Path in ${s.path.length} rounds: ` +
     shown.map((step) => (step ? move(step.move_ratio) : "…")).join(" → "));
-  return [say, ...capped, ...missing, path, table];
+  return [say, ...near, ...capped, ...missing, path, table];
 }
 
 // ----------------------------------------------------------------------------------- alerts
