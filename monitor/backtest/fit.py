@@ -29,7 +29,7 @@ from monitor.sim.parameters import Variant as Market
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-VERSION: Final = "sim-3"
+VERSION: Final = "sim-4"
 ORDINARY: Final = (1e-3, 3e-3, 1e-2)
 """Base rates of an ordinary minute over 5, 15 and 60 minutes: the order of magnitude of model.md
 E21 and C2, a judgement and not a count. No simulation knows how often the world sends news."""

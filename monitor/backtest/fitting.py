@@ -333,5 +333,16 @@ def ridge(
 
 
 def written(model: Model, har: dict[int, tuple[float, ...]]) -> str:
-    """Source text of `monitor.core.forecast.coefficients`, as literals, before formatting."""
-    return f"HAR_PRIOR: Final[dict[int, tuple[float, ...]]] = {har!r}\n\nMODEL: Final = {model!r}\n"
+    """Source text of `monitor.core.forecast.coefficients`, as literals, before formatting.
+
+    Both variants count their inputs by the same means and scales, which stand there once.
+    """
+    means, scales = model.map.means, model.map.scales
+    known = model.baseline.means, model.baseline.scales
+    assert (means, scales) == known, "the variants were fitted on other rows"
+    source = repr(model).replace(f"means={means!r}", "means=_MEANS")
+    source = source.replace(f"scales={scales!r}", "scales=_SCALES")
+    return (
+        f"HAR_PRIOR: Final[dict[int, tuple[float, ...]]] = {har!r}\n\n"
+        f"_MEANS: Final = {means!r}\n_SCALES: Final = {scales!r}\n\nMODEL: Final = {source}\n"
+    )

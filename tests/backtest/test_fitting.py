@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from monitor.backtest.fitting import (
     TooFewPositivesError,
@@ -157,6 +158,11 @@ def test_a_fitted_model_is_monotone_calibrated_and_survives_being_written():
     exec(text, source)  # noqa: S102 (our own text, which is what it promises to be)
     assert source["MODEL"] == model
     assert source["HAR_PRIOR"] == HAR_PRIOR
+    for name in ("means", "scales"):
+        assert text.count(repr(getattr(model.map, name))) == 1, "both variants share them"
+    apart = replace(model, baseline=replace(model.baseline, means=model.map.scales))
+    with pytest.raises(AssertionError, match="other rows"):
+        written(apart, HAR_PRIOR)
     p = np.array([Forecaster(model).forecast(1, f).map for f in features[:3_000]])
     assert p.mean(axis=0) == pytest.approx(y[:3_000].mean(axis=0), rel=0.25)
 
