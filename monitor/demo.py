@@ -97,6 +97,7 @@ def own(config: Config, origins: Mapping[str, str]) -> Config:
         config,
         state_directory=str(Path(config.state_directory) / "demo"),
         engine=replace(config.engine, prior="simulated"),
+        journal=replace(config.journal, directory="journal"),
         redis=redis,
         mqtt=mqtt,
         webhook=replace(config.webhook, enabled=False),

@@ -185,7 +185,7 @@ _SIDES: Final[tuple[Side, Side]] = ("long", "short")
 
 def _printed(venue: str, prints: list[tuple[Side, float]]) -> list[tuple[Side, float]]:
     """What a map may learn from of a second's forced closes, as the venue's feed shows them."""
-    if PRINTS[venue] == "tail_only" or not prints:
+    if PRINTS[venue] in ("partial", "tail_only") or not prints:
         return []
     return prints if PRINTS[venue] == "all" else [max(prints, key=lambda p: p[1])]
 

@@ -138,6 +138,7 @@ class Asset:
     def add(self, state: InstrumentState) -> None:
         """Take over a new instrument."""
         self.instruments.append(state)
+        self.conditions.joined()
         self.unlisted = [name for name in self.unlisted if name != state.spec.name]
         norms = self._norms.pop(state.spec.name, None)
         if norms is not None:
@@ -252,7 +253,7 @@ class Asset:
         unheard = self._unheard(at)
         absent = self._absent(at)
         price = self.conditions.price()
-        mark = together.mark if together is not None else price
+        mark = together.mark if together is not None else self._mark(at)
         volatility = self.conditions.forecast
         # As of before: which of the two comes first must not matter.
         bursts = {d: outlook.burst(at) for d, outlook in self.outlooks.items()}
@@ -388,6 +389,12 @@ class Asset:
         curves = [state.liquidity.curve(at, side) for state in self.instruments]
         return pooled_curves(curve for curve in curves if curve is not None)
 
+    def _mark(self, at: int) -> float | None:
+        """The mark of the largest instrument that is heard."""
+        fresh = [s for s in self.instruments if at - s.mark_at <= MARK_FRESH_NS]
+        largest = max(fresh, key=lambda s: s.open_interest_base or 0.0, default=None)
+        return None if largest is None else largest.mark
+
     def _heard_share(self, at: int) -> float:
         """Share of the instruments' inputs that are heard: mark, book and open interest."""
         if not self.instruments:
@@ -427,6 +434,11 @@ class Asset:
         self, at: int, absent: list[str], together: Estimate | None, abstaining: str
     ) -> list[Fault]:
         faults = [Fault("venue_silent", v, f"{v}: neither mark nor book is heard") for v in absent]
+        faults += [
+            Fault("unlisted", name, f"{name}: its venue has not listed it")
+            for name in self.unlisted
+            if name.partition(":")[0] not in absent
+        ]
         for s in self.instruments:
             name, venue = s.spec.name, s.spec.venue
             if venue in absent:

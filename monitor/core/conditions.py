@@ -118,18 +118,27 @@ class Conditions:
         side.hawkes.heard(at)
         self._liquidated.clear()
 
+    def joined(self) -> None:
+        """One more instrument: open interest of before was of fewer."""
+        self._interests.clear()
+
     def advance(self, at: int) -> Minute | None:
         """Time passed; a minute that ended, once a minute."""
         second = at // NS
         if second <= self._second:
             return None
         ended = second // 60 != self._second // 60 and self._second > 0
-        skipped = min(second - self._second - 1, MOVES_S[-1] + 1) if self._second else 0
-        # Seconds that nobody saw are unknown, so that no move spans more of them than it says.
-        self._prices.extend([None] * skipped)
-        self._sigmas.extend([None] * skipped)
+        skipped = second - self._second - 1 if self._second else 0
+        # Seconds that nobody saw are unknown, so that no change spans more of them than it says.
+        unseen = [None] * min(skipped, MOVES_S[-1] + 1)
+        self._prices.extend(unseen)
+        self._sigmas.extend(unseen)
         if skipped >= 60:
             self._low = self._high = 0.0
+            minutes = min(skipped // 60, DEPTH_BEFORE_MIN[1])
+            self._interests.extend([None] * minutes)
+            for side in self._by_direction.values():
+                side.depths.extend([None] * minutes)
         self._second = second
         self._sample(at)
         return self._minute(at) if ended else None

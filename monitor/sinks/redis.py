@@ -307,6 +307,7 @@ class RedisSink:
         self._tops: dict[str, tuple[int, int]] = {}
         # The confirmed events of each server, of the last `UNSAFE_S` before the newest of them.
         self._unsafe: dict[Redis, deque[_Confirmed]] = {}
+        self._owners: dict[str, Redis] = {}
         self._failures = 0
         self._logged: tuple[Reason, float] | None = None
 
@@ -475,12 +476,25 @@ class RedisSink:
     def _confirm(self, client: Redis, key: str, entry: Entry, done: set[int]) -> None:
         done.add(entry.order)
         now = time.monotonic()
+        self._follow(key, client)
         unsafe = self._unsafe.setdefault(client, deque())
         unsafe.append(_Confirmed(now, key, entry, self._id(key, entry)))
         # A node of a cluster that has come back is looked at only after the first write to it.
         is_looked_at = self._connections == self._servers.connections
         while is_looked_at and unsafe[0].at < now - UNSAFE_S:
             unsafe.popleft()
+
+    def _follow(self, key: str, client: Redis) -> None:
+        """Keep what was confirmed of a stream by its present server: there it will be trimmed."""
+        before = self._owners.get(key, client)
+        self._owners[key] = client
+        if before is client:
+            return
+        held = self._unsafe.pop(before, deque())
+        here = [*self._unsafe.pop(client, ()), *(c for c in held if c.key == key)]
+        self._unsafe[client] = deque(sorted(here, key=lambda c: c.at))
+        if rest := [c for c in held if c.key != key]:
+            self._unsafe[before] = deque(rest)
 
     def _longest(self, message: Message) -> int:
         is_row = message.kind == "heatmap:log"

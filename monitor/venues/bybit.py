@@ -96,6 +96,9 @@ UNUSED: Final = frozenset(
 )
 """Topics that exist and that we do not need; ``liquidation`` is the sampled predecessor."""
 
+INTEREST_EVERY_NS: Final = 30_000 * MS
+"""Open interest that does not change is told again after so long, as long as tickers come."""
+
 _SUFFIXED = re.compile(r"^([A-Z]+)(10{3,})$")
 
 
@@ -292,7 +295,8 @@ class Chain:
 class Quote(Struct, gc=False):
     """A symbol's ticker as merged from all messages since the feed was opened.
 
-    `one_sided` is set once the venue has sent the one-sided fields of open interest.
+    `one_sided` is set once the venue has sent the one-sided fields of open interest, `told_at` is
+    when open interest was last told.
     """
 
     mark: float | None = None
@@ -303,6 +307,7 @@ class Quote(Struct, gc=False):
     rate: float | None = None
     hours: float | None = None
     next_at: int | None = None
+    told_at: int = 0
 
     def merge(self, fields: TickerFields) -> bool:
         """Take over the fields that are there; False if one of them cannot be."""
@@ -475,7 +480,10 @@ class Bybit(Codec):
         if fields.markPrice or fields.indexPrice:
             out.append(MarkPrice(name, sent_at, quote.mark, quote.index))
         interest = (quote.base, quote.usd)
-        if quote.base is not None and interest != (before.base, before.usd):
+        # What a message leaves out has not changed, so that it is a reading of all the same.
+        is_due = frame.at - quote.told_at >= INTEREST_EVERY_NS
+        if quote.base is not None and (is_due or interest != (before.base, before.usd)):
+            quote.told_at = frame.at
             out.append(OpenInterest(name, sent_at, quote.base, quote.usd))
         hours = quote.hours or instrument.funding_interval_hours
         changed = fields.fundingRate or fields.fundingIntervalHour or fields.nextFundingTime

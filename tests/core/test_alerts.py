@@ -535,11 +535,6 @@ def test_faults_of_two_venues_are_two_alerts():
     assert len(machine.standing()) == 2
 
 
-def test_a_restart_is_told_at_once_and_as_information():
-    _, made = quality([(5, [Fault("engine_restarted", "", "state restored")])])
-    assert [(a.action, a.severity) for a in made] == [("raised", "info")]
-
-
 def test_saved_faults_are_cleared_after_a_restart():
     first, _ = quality([(60, [SILENT])])
     second = Quality("BTC", rules=RULES)

@@ -208,6 +208,27 @@ def test_seconds_that_nobody_saw_make_no_move_of_a_minute():
     assert made.moves("down")[1] == pytest.approx(log(98.0 / 96.0))
 
 
+def test_minutes_that_nobody_saw_make_no_change_of_five():
+    instruments = states("binance")
+    made = Conditions(instruments, ThrottleCorrection())
+    made.depth_usd = lambda _: 1e6
+
+    def price(second, state):
+        state.open_interest_base = 1000.0 if second < 5000 else 850.0
+        state.open_interest_at = START + second * NS
+        return 100.0
+
+    run(made, instruments, 1200, price)
+    assert made.interest_change(START + 1199 * NS) == 0.0
+    assert made.depth_recovered("down") == 1.0
+    run(made, instruments, 130, price, start=1200 + 7200)
+    assert made.interest_change(START + 8529 * NS) is None
+    run(made, instruments, 400, price, start=8530)
+    assert made.interest_change(START + 8929 * NS) == 0.0
+    made.joined()
+    assert made.interest_change(START + 8929 * NS) is None, "then it is of one more"
+
+
 def test_a_contract_of_a_thousand_units_tells_the_price_of_one():
     thousand = InstrumentState(instrument("1000PEPEUSDT", asset="PEPE", multiplier=1000.0))
     single = InstrumentState(instrument("PEPE-USDT-SWAP", asset="PEPE", venue="okx"))

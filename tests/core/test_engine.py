@@ -160,3 +160,19 @@ def test_what_is_listed_late_is_missing_no_more_for_that():
     assert f"{OTHER.venue}: mark price" in live.asset.risk.missing
     rows = [row.instrument for row in live.engine.status(live.at).instruments]
     assert rows == [SPEC.name, OTHER.name]
+
+
+def test_one_that_is_not_listed_beside_one_that_is_has_an_alert_of_its_own():
+    typo = f"{SPEC.venue}:BTCUSDTT"
+    live = Live([(SPEC.name, SPEC.asset), (typo, SPEC.asset)]).calm(60)
+    assert f"{typo}: its venue has not listed it" in live.asset.risk.faults
+    assert not any("neither mark nor book" in fault for fault in live.asset.risk.faults)
+
+
+def test_a_mark_is_in_the_units_of_the_contract_before_there_is_a_map_and_after():
+    live = Live()
+    live.tell(Listed(replace(OTHER, multiplier=1000.0, tiers=())))
+    live.at += NS
+    live.tell(MarkPrice(OTHER.name, live.at, 12.0, 12.0), Tick(live.at))
+    assert live.asset.risk.mark == 12.0
+    assert live.asset.conditions.price() == pytest.approx(0.012)

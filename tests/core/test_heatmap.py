@@ -774,11 +774,12 @@ def resealed(body):
         ("sides", [], "does not fit"),
         ("weights", [[[1.0]], [[1.0]]], "does not fit"),
         ("profile", "x", "another version"),
+        ("numbers", {"mark_price": 0.0}, "with a mark price of 0.0"),
     ],
 )
 def test_a_state_of_something_else_is_refused_with_its_reason(key, value, reason):
     state = msgspec.msgpack.decode(zlib.decompress(started().state()[4:]))
-    state[key] = value
+    state[key] = state[key] | value if isinstance(value, dict) else value
     fresh = Map(instrument())
     with pytest.raises(StateError, match=reason):
         fresh.resume(resealed(msgspec.msgpack.encode(state)))

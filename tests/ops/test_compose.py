@@ -216,6 +216,7 @@ def test_the_monitor_understands_its_environment(name):
     assert origins["redis.url"] == origins["mqtt.password"] == "environment"
     if name == "monitor-demo":
         own = demo.own(config, origins)
+        assert own.journal.directory == "journal", "which lies below its own state directory"
         assert (own.redis, own.mqtt) == (config.redis, config.mqtt)
 
 

@@ -391,6 +391,9 @@ async def test_a_slot_that_moves_is_followed(nodes, sinks, keepers):
         while {("depth", 3), ("liquidations", 3)} - {(m.kind, m.seq) for m in found}:
             found.append(await asyncio.wait_for(anext(messages), PATIENCE_S))
         assert [(m.seq, m.lost) for m in found if m.kind == "liquidations"] == [(2, 0), (3, 0)]
+    # What was confirmed is looked for where it will be trimmed.
+    (unsafe,) = sink._unsafe.values()
+    assert {confirmed.entry.message.seq for confirmed in unsafe} >= {2, 3}
     assert target.client.exists("cascade:{BTC}:liquidations")
 
     async def is_saved():

@@ -253,6 +253,16 @@ def test_in_a_delta_what_is_absent_is_unchanged_and_not_told_again():
     ]
 
 
+def test_open_interest_that_does_not_change_is_told_again_while_tickers_come():
+    ours = codec()
+    ours.receive(frame(MESSAGES["ticker_snapshot"]))
+    told = []
+    for second in range(1, 100):
+        out = ours.receive(frame(MESSAGES["ticker_delta"], at=harness.AT + second * 1000 * MS))
+        told += [second for event in out if isinstance(event, OpenInterest)]
+    assert told == [30, 60, 90]
+
+
 def test_the_sum_of_both_sides_is_not_mixed_with_one_side_once_that_is_known():
     ours = codec()
     ours.receive(frame(MESSAGES["ticker_snapshot"]))

@@ -54,13 +54,12 @@ class Latch(Struct):
 
 FaultCode: TypeAlias = Literal[
     "venue_silent",
-    "feed_lost",
+    "unlisted",
     "book_unsynced",
     "mark_stale",
     "open_interest_stale",
     "map_confidence_low",
     "abstaining",
-    "engine_restarted",
 ]
 
 
@@ -105,12 +104,11 @@ class Quality:
             self._latches[key] = (fault, latch)
         alerts = []
         for key, (fault, latch) in sorted(self._latches.items()):
-            once = fault.code == "engine_restarted"
             action = latch.step(
                 at,
                 is_faulty=key in now,
                 rules=self._rules,
-                raise_s=0 if once else self._rules.quality_raise_s,
+                raise_s=self._rules.quality_raise_s,
             )
             if action is None and latch.raised and latch.silent and not silent:
                 action = "raised"
@@ -126,7 +124,6 @@ class Quality:
         of = " ".join(part for part in (self._asset, fault.subject) if part)
         name = fault.code.replace("_", " ")
         text = f"{of}: {name} is over" if action == "cleared" else f"{of}: {name}: {fault.detail}"
-        info = action == "cleared" or fault.code == "engine_restarted"
         return Alert(
             id=f"{self._asset}:{fault.code}:{fault.subject}:{latch.began // NS}",
             kind="quality",
@@ -137,7 +134,7 @@ class Quality:
             previous=None,
             since=latch.began,
             at=latch.at,
-            severity="info" if info else "warning",
+            severity="info" if action == "cleared" else "warning",
             score=None,
             probability_15m=None,
             reasons=[] if action == "cleared" else [Reason(fault.code, fault.detail, 0.0)],

@@ -24,7 +24,7 @@ the mark by definition and moves with it, the former does not (`Map.cohorts`).
 """
 
 from collections.abc import Sequence
-from math import exp, sqrt
+from math import exp, inf, sqrt
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -796,6 +796,9 @@ class Map:
             )
         if state.nodes != list(self.prior.leverage):
             raise StateError("state has other leverage nodes than the prior")
+        mark = state.numbers.get("mark_price", 0.0)
+        if not 0.0 < mark < inf:
+            raise StateError(f"state with a mark price of {mark}")
         try:
             cohorts = [revived(state, side) for side in (0, 1)]
             prints = [revived_prints(saved, len(state.nodes) + 1) for saved in state.sides]
