@@ -39,6 +39,9 @@ DEPTH_BEFORE_MIN: Final = (15, 75)
 INTEREST_STALE_NS: Final = 600 * NS
 """Open interest unheard for longer says nothing of the present."""
 
+SOURCE_QUIET_NS: Final = 5 * NS
+"""A mark unheard for so long gives way to one that is heard, where moves are measured."""
+
 GONE_NS: Final = 86_400 * NS
 """An instrument unheard for so long is none any more: delisted, or a venue that went away."""
 
@@ -88,6 +91,10 @@ class Conditions:
         self._low = self._high = 0.0
         self._interests: deque[float | None] = deque(maxlen=6)
         self._source = ""
+        self._source_at = 0
+        self._scale = 1.0
+        # What each mark was when that of the source was last heard.
+        self._beside: dict[str, float] = {}
         self._has_past = False
         self._second = 0
         self._flow_variance = Mean(FLOW_MEMORY_MIN)
@@ -173,22 +180,32 @@ class Conditions:
         self.arbitrage.update(at, fresh)
 
     def _price(self, at: int) -> float | None:
-        """The mark of one instrument, as long as it is fresh; another's begins a new series."""
-        fresh = {
-            s.spec.name: s.mark / s.spec.multiplier
-            for s in self._instruments
-            if s.mark and _is_fresh(s, at)
-        }
-        if self._source in fresh:
-            return fresh[self._source]
-        had_one = bool(self._source)
-        self._source = next(iter(fresh), "")
-        if not had_one:
-            return fresh.get(self._source)
-        # The distance between two venues' marks is no return.
-        self._prices.clear()
-        self._low = self._high = 0.0
-        return None
+        """What a unit costs, by the mark of one instrument; when it falls silent another goes on.
+
+        The distance between two venues' marks is no return, so who takes over is scaled by what
+        both said when both were last heard. Without such a moment a new series begins.
+        """
+        marks = {s.spec.name: s for s in self._instruments if s.mark and _is_fresh(s, at)}
+        lively = {n: s for n, s in marks.items() if at - s.mark_at <= SOURCE_QUIET_NS}
+        if self._source not in lively and (lively or self._source not in marks):
+            before, heirs = self._beside.get(self._source), lively or marks
+            known = [name for name in heirs if name in self._beside]
+            had_one = bool(self._source)
+            self._source = next(iter(known or heirs), "")
+            if before is not None and known:
+                self._scale *= before / self._beside[self._source]
+            elif had_one:
+                self._prices.clear()
+                self._beside.clear()
+                self._low, self._high, self._scale = 0.0, 0.0, 1.0
+                return None
+        source = marks.get(self._source)
+        if source is None:
+            return None
+        if source.mark_at > self._source_at:
+            self._source_at = source.mark_at
+            self._beside = {n: _unit_price(s) for n, s in lively.items()}
+        return _unit_price(source) * self._scale
 
     def _measure_moves(self) -> None:
         """Moves over `MOVES_S`, as log ratios and in standard deviations."""
@@ -477,6 +494,10 @@ def _towards(
     if upwards is None:
         return None
     return SIGN[direction] * upwards[0], SIGN[direction] * upwards[1]
+
+
+def _unit_price(state: InstrumentState) -> float:
+    return (state.mark or 0.0) / state.spec.multiplier
 
 
 def _is_fresh(state: InstrumentState, at: int) -> bool:

@@ -65,11 +65,53 @@ def test_another_venues_price_begins_a_new_series_and_makes_no_move():
     made = Conditions([one, other], ThrottleCorrection())
     run(made, [one, other], 400, lambda _, s: 100.0 if s is one else 103.0)
     assert made.moves("down") == (0.0, 0.0)
-    # The first one falls silent; a minute later the second one's price stands in.
+    # The first one falls silent, and the second one goes on from where it stood.
     run(made, [one, other], 70, lambda _, s: None if s is one else 103.0, start=400)
-    assert made.price() == 103.0
+    assert made.price() == pytest.approx(100.0)
     assert made.forecast.sigma[1] < 1e-3
-    assert abs(made.returned() or 0.0) < 1e-9 or made.returned() is None
+    assert made.returned() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_fall_is_measured_by_whoever_is_heard_at_once():
+    def falls(*, silent):
+        one, _ = both = states("binance", "okx")
+        made = Conditions(both, ThrottleCorrection())
+
+        def known(second, state):
+            fallen = exp(-4e-4 * max(0, second - 600))
+            if state is one:
+                return None if silent and second >= 610 else fallen
+            return 2.0 * fallen
+
+        found = []
+        for second in range(700):
+            run(made, both, 1, known, start=second)
+            found.append(made.moves("down"))
+        assert None not in found[1:], "nor is there a moment without a price"
+        return found, made
+
+    found, made = falls(silent=True)
+    whole, _ = falls(silent=False)
+    assert found[-1] == pytest.approx(whole[-1])
+    assert found[-1][0] == pytest.approx(60 * 4e-4)
+    # For the few seconds before the other takes over it is what was last heard.
+    late = max(w[0] - f[0] for w, f in zip(whole[1:], found[1:], strict=True))
+    assert late == pytest.approx(5 * 4e-4, rel=0.3)
+    # When the first one is back, the second goes on.
+    one, other = made._instruments
+    run(made, [one, other], 5, lambda _, i: exp(-0.04) * (1 + (i is other)), start=700)
+    assert made.moves("down")[0] == pytest.approx(whole[-1][0], rel=0.1)
+
+
+def test_a_new_series_begins_where_two_marks_were_never_heard_together():
+    one, _ = both = states("binance", "okx")
+    made = Conditions(both, ThrottleCorrection())
+    run(made, both, 100, lambda _, i: 100.0 if i is one else None)
+    run(made, both, 1, lambda _, i: None if i is one else 103.0, start=200)
+    assert made.price() is None
+    run(made, both, 1, lambda _, i: None if i is one else 103.0, start=201)
+    assert made.price() == 103.0
+    assert made.moves("down") == (0.0, 0.0)
 
 
 def test_moves_are_positive_in_their_direction():
