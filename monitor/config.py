@@ -240,7 +240,7 @@ def merge(layers: Sequence[Layer]) -> tuple[Config, dict[str, str]]:
             if not _NAME.fullmatch(known_as):
                 path = f"venues.{name}.instruments"
                 raise ConfigError(
-                    f"{_origin_of(f'{path}.', origins)}: {path}: {known_as!r} is no name of an "
+                    f"{_origin_of(path, origins)}: {path}: {known_as!r} is no name of an "
                     "instrument or asset: it is empty or has a space or a control character"
                 )
     return _convert(merged, Config, "", origins), origins
@@ -332,7 +332,9 @@ def _explain(message: str, section: str, origins: dict[str, str]) -> str:
 
 
 def _origin_of(path: str, origins: dict[str, str]) -> str:
-    return next((o for p, o in origins.items() if path and p.startswith(path)), "configuration")
+    whole = path.partition("[")[0]  # of a list or table, msgspec names the item
+    within = (o for p, o in origins.items() if p == whole or p.startswith(f"{whole}."))
+    return next(within, "configuration")
 
 
 def _keys(path: str) -> list[str]:

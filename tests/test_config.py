@@ -109,6 +109,23 @@ def test_a_password_of_digits_is_a_text():
     assert result.webhook.urls == ["https://example.org/a"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("REDIS__UR", "x", "unknown key 'redis.ur'; did you mean 'url'?"),
+        ("VENUES__BYBIT__INSTRUMENTS", "BTCUSDT", "venues.bybit.instruments: Expected `object`"),
+        ("VENUES__BYBIT__INSTRUMENTS", "{ BTCUSDT = 1 }", "venues.bybit.instruments[...]: Exp"),
+        ("VENUES__BYBIT__INSTRUMENTS", '{ "A B" = "A" }', "venues.bybit.instruments: 'A B' is"),
+        ("WEBHOOK__URLS", "[1]", "webhook.urls[0]: Expected `str`, got `int`"),
+        ("HTTP__PORT", "abc", "http.port: Expected `int`, got `str`"),
+    ],
+)
+def test_a_wrong_variable_is_not_blamed_on_a_file(name, value, message):
+    with pytest.raises(ConfigError) as error:
+        merged(environment={f"CASCADE_{name}": value})
+    assert str(error.value).startswith(f"environment: {message}")
+
+
 def test_an_unknown_variable_is_an_error():
     with pytest.raises(ConfigError, match=r"environment: unknown key 'redis\.ulr'"):
         merged(environment={"CASCADE_REDIS__ULR": "x"})
