@@ -11,6 +11,7 @@ from monitor.app import Replayed
 from monitor.ask import Unanswered
 from monitor.core.cascade.insurance import Runway
 from monitor.core.cascade.stress import Stress
+from monitor.core.quantities.funds import RUNWAY_MOST
 from monitor.events import Heatmap, Side
 from monitor.pipeline import Pipeline
 from monitor.summary import REACH, clusters, dollars, percent
@@ -142,6 +143,8 @@ def show_stress(answer: Answer) -> None:
         out.print(table)
     for lack in found.missing:
         out.print(f"  not counted: {lack.name} ({', '.join(lack.unknown)} not known)")
+    for held in found.unheard:
+        out.print(f"  counted though not heard: {held.name} ({', '.join(held.unheard)})")
 
 
 def _landing(found: Stress) -> list[str]:
@@ -174,7 +177,7 @@ def _landing(found: Stress) -> list[str]:
 def _nearby(found: Stress) -> str:
     """Where a slightly smaller and a slightly larger shock end."""
     ends = (
-        "runs beyond what can be seen"
+        f"runs beyond what can be seen (at least {dollars(near.liquidated_usd)} closed)"
         if near.landing_ratio is None
         else f"lands at {near.landing_ratio:+.2%}"
         for near in found.nearby
@@ -239,11 +242,13 @@ def _funds(found: Stress) -> Table:
 
 
 def _runway(fund: Runway) -> str:
-    """How many times the fund would cover it; below once, winners are closed as well."""
+    """How many times the fund would cover it, up to a thousand; below once, ADL threatens."""
     if fund.adl_risk is None:
         return "unknown"
     if fund.ratio is None:
         return "nothing to pay"
+    if fund.ratio > RUNWAY_MOST:
+        return f"over {RUNWAY_MOST:,.0f} times"
     times = f"{fund.ratio:,.{2 if fund.ratio < 10.0 else 0}f} times"
     return f"{times}, then ADL" if fund.adl_risk else times
 

@@ -51,6 +51,9 @@ STEEPEST: Final = 10.0
 AT_CAP: Final = 0.999
 """Of psi's cap, from which its estimate is taken to stand there."""
 
+STOOD_IN: Final = ("order book", "mark price")
+"""Inputs for which another stands in, as the risk message calls those that are not heard."""
+
 
 class Question(Struct, frozen=True):
     """What is asked, as `monitor.core.cascade.stress.stress` takes it."""
@@ -109,6 +112,7 @@ def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
         name = venue.instrument.partition(":")[0]
         curve = _depth_curve(venue.bands, side)
         depths[name] = depths.get(name, np.zeros(len(DISTANCES))) + curve
+    unheard = [said.partition(": ")[::2] for said in risk.missing]
     venues = []
     for name in dict.fromkeys([*depths, *(m.partition(":")[0] for m in told.data.missing)]):
         try:
@@ -122,6 +126,7 @@ def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
                 depth=depths.get(name),
                 fuel=None if heatmap is None else _fuel_curve(heatmap, side),
                 maintenance=measured.maintenance_margin_ratio.get(name),
+                unheard=[what for what in STOOD_IN if (name, what) in unheard],
             )
         )
     found = stress(
@@ -133,6 +138,7 @@ def of_redis(redis: InRedis, asset: str, question: Question) -> Answer:
         within_s=question.within_s,
         spot_share=share,
         funds={name: VenueFund(usd, []) for name, usd in measured.insurance_fund_usd.items()},
+        unlisted=list(dict.fromkeys(venue for venue, what in unheard if what == "specification")),
     )
     return Answer(told.at_us, asset, found, "messages", redis.url)
 

@@ -13,7 +13,8 @@ from monitor import ask, cli, whatif
 from monitor.arguments import parse
 from monitor.config import PipelineConfig
 from monitor.core.cascade.curves import DISTANCES
-from monitor.core.cascade.stress import VenueCurves, stress
+from monitor.core.cascade.insurance import Runway
+from monitor.core.cascade.stress import Held, Missing, VenueCurves, stress
 from monitor.core.forecast.prints import PSI_MOST
 from monitor.core.heatmap.pooling import fuel
 from monitor.events import Band, Heatmap, InsuranceFund, Tick
@@ -223,6 +224,27 @@ def test_the_table_names_source_parameters_and_funds(daemon, monkeypatch, capsys
         assert "forced flow" in text
 
 
+def test_from_redis_what_is_not_heard_or_not_listed_is_said_by_venue(daemon):
+    redis, change = Published(daemon), msgspec.structs.replace
+    told_ = daemon.latest.states["risk", "BTC", ""]
+    silent = ["okx: mark price", "okx: open interest", "okx: order book", "deribit: specification"]
+    silent += ["deribit: specification"]
+    redis.risk = lambda _: encode(change(told_, data=change(told_.data, missing=silent)), "run1")
+    found = whatif.of_redis(redis, "BTC", whatif.Question(-0.03)).stress
+    assert found.unheard == [Held("okx", ["order book", "mark price"])]
+    assert found.missing == [Missing("deribit", ["specification"])]
+    assert whatif.of_redis(Published(daemon), "BTC", whatif.Question(-0.03)).stress.unheard == []
+
+
+def test_the_table_names_what_is_counted_though_not_heard(daemon, monkeypatch, capsys):
+    found = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
+    assert not any("not heard" in line for line in table_of(found, monkeypatch, capsys))
+    held = [Held("bybit:BTCUSDT", ["order book", "mark price"])]
+    found = msgspec.structs.replace(found, unheard=held)
+    line = "counted though not heard: bybit:BTCUSDT (order book, mark price)"
+    assert line in table_of(found, monkeypatch, capsys)
+
+
 def table_of(stress, monkeypatch, capsys):
     """The printed lines, by their first word where they have one."""
     answer = whatif.Answer(1, "BTC", stress, "curves", "http://here")
@@ -263,9 +285,9 @@ def test_where_slightly_other_shocks_end_is_one_line(daemon, monkeypatch, capsys
     first = f"a shock of -2.70% lands at {below.landing_ratio:+.2%}"
     second = f"one of -3.30% lands at {above.landing_ratio:+.2%}"
     assert f"{first}, {second}" in table_of(found, monkeypatch, capsys)
-    above = msgspec.structs.replace(above, landing_ratio=None, beyond=True)
+    above = msgspec.structs.replace(above, landing_ratio=None, beyond=True, liquidated_usd=680e6)
     found = msgspec.structs.replace(found, nearby=[below, above])
-    second = "one of -3.30% runs beyond what can be seen"
+    second = "one of -3.30% runs beyond what can be seen (at least $680M closed)"
     assert f"{first}, {second}" in table_of(found, monkeypatch, capsys)
 
 
@@ -304,6 +326,20 @@ def test_what_a_fund_holds_without_a_price_has_a_column_only_where_there_is_any(
     bare = [msgspec.structs.replace(fund, unvalued=[]) for fund in found.funds]
     bare = msgspec.structs.replace(found, funds=bare)
     assert "fund holds loses lasts" in table_of(bare, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(175_016.0, "over 1,000 times"), (1000.0, "1,000 times"), (2.5, "2.50 times")],
+)
+def test_a_fund_that_lasts_a_thousand_times_is_said_to_last_over_that(
+    ratio, said, daemon, monkeypatch, capsys
+):
+    found = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
+    fund = Runway("binance", 1e9, 1e9 / ratio, ratio, adl_risk=False, unvalued=[])
+    found = msgspec.structs.replace(found, funds=[fund])
+    (line,) = [x for x in table_of(found, monkeypatch, capsys) if x.startswith("binance $1")]
+    assert line.endswith(f" {said}")
 
 
 def test_last_rounds_that_read_like_the_one_before_are_left_out(daemon, monkeypatch, capsys):

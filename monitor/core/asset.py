@@ -362,6 +362,11 @@ class Asset:
             curve = state.liquidity.curve(at, side)
             estimate = estimates.get(name)
             tiers = state.spec.tiers
+            unheard = []
+            if state.book.state != "synced" or (curve is not None and curve.stale):
+                unheard.append("order book")
+            if at - state.mark_at > MARK_FRESH_NS:
+                unheard.append("mark price")
             venues.append(
                 VenueCurves(
                     name=name,
@@ -369,6 +374,7 @@ class Asset:
                     depth=curve.usd if curve is not None else None,
                     fuel=fuel(estimate, direction) if estimate is not None else None,
                     maintenance=tiers[0].rate if tiers else None,
+                    unheard=unheard,
                 )
             )
         arbitrage = self.conditions.arbitrage
@@ -382,6 +388,7 @@ class Asset:
             spot_share=spot_share,
             alphas={name: arbitrage.alpha(name) for name in arbitrage.venues},
             funds=by_venue(self.instruments, at),
+            unlisted=self.unlisted,
         )
 
     def _depth(self, at: int, direction: Direction) -> Curve | None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from monitor.backtest.tape import PRINTS, instrument_of, record
 from monitor.core.alerts.reasons import Burst
 from monitor.core.asset import STATE_KEPT_NS, Asset, Saved
+from monitor.core.cascade.stress import Held, Missing
 from monitor.core.engine import Engine
 from monitor.core.heatmap.calibration import ThrottleCorrection
 from monitor.core.instrument import InstrumentState
@@ -407,3 +408,68 @@ def test_forecasts_are_graded_while_the_market_is_calm():
     skill = engine.assets["BTC"].outlooks["down"].cards[300].skill()
     own = [v for v in graded if (v.horizon_s, v.direction) == (300, "down")]
     assert skill.matured == len([v for v in own if v.outcome is False]) > 0
+
+
+# ----------------------------------------------------------------------------------- what if
+
+
+def shown(engine, one, at):
+    """A book of one instrument around 100 000, read once."""
+    middle = round(100_000.0 / one.tick)
+    levels = [
+        [((middle + sign * n) * one.tick, 5.0 / one.multiplier) for n in range(1, 400, 4)]
+        for sign in (-1, 1)
+    ]
+    engine.process(at, BookSnapshot(one.name, 0, *levels, depth=0, maintained=True))
+
+
+def two_venues(wanted=()):
+    """An asset of two venues, all of it heard at `START`."""
+    one, other = spec(0), spec(1)
+    engine = Engine(engine_config(), wanted)
+    for each in (one, other):
+        engine.process(START, Listed(each))
+        engine.process(START - 5 * NS, Candles(each.name, 300, []))
+        told(engine, each.name)
+        shown(engine, each, START)
+    engine.process(START, Tick(START))
+    return engine, one, other
+
+
+def test_what_stands_in_for_a_lost_venue_is_said_in_a_what_if():
+    engine, one, other = two_venues()
+    asset, at = engine.assets[one.asset], START + 30 * NS
+    for each in (one, other):
+        shown(engine, each, at)
+    engine.process(at, Tick(at))
+    heard = asset.stress(at, -0.03)
+    assert (heard.missing, heard.unheard) == ([], [])
+    engine.process(at, Gap(other.name, "sequence"))
+    engine.process(at, Tick(at))
+    found = asset.stress(at, -0.03)
+    assert [venue.name for venue in found.venues] == [one.name, other.name]
+    assert (found.missing, found.unheard) == ([], [Held(other.name, ["order book"])])
+    later = START + 80 * NS
+    engine.process(later, MarkPrice(one.name, later, 1e5, 1e5))
+    shown(engine, one, later)
+    engine.process(later, Tick(later))
+    found = asset.stress(later, -0.03)
+    assert found.unheard == [Held(other.name, ["order book", "mark price"])]
+
+
+def test_a_mark_that_is_not_heard_is_said_where_its_book_still_is():
+    engine, one, other = two_venues()
+    at = START + 120 * NS
+    for each in (one, other):
+        shown(engine, each, at)
+    engine.process(at, MarkPrice(one.name, at, 1e5, 1e5))
+    engine.process(at, Tick(at))
+    found = engine.assets[one.asset].stress(at, -0.03)
+    assert (found.missing, found.unheard) == ([], [Held(other.name, ["mark price"])])
+
+
+def test_what_its_venue_has_not_listed_is_missing_in_a_what_if():
+    name = "okx:BTC-USDT-SWAP"
+    engine, one, _ = two_venues([(name, spec(0).asset)])
+    found = engine.assets[one.asset].stress(START, -0.03)
+    assert found.missing == [Missing(name, ["specification"])]

@@ -41,7 +41,7 @@ def test_a_fragile_market_is_told_in_a_traders_words():
     assert "the bid absorbs $140 M within 1.8 %, 45 % below its 7-day normal" in texts
     assert "loop gain 1.4 between 63 900 and 63 100" in texts
     assert "12 % chance of a cascade within 15 minutes" in texts
-    assert "a fall of 1.2 % or a sale of $38 M sets it off" in texts
+    assert "a fall of 1.2 % by a sale of $38 M and what it closes on its way sets it off" in texts
 
 
 def test_a_gain_beyond_measure_is_told_as_a_bound():
@@ -71,9 +71,16 @@ def test_what_news_sets_off_is_told_where_it_is_less_than_a_sale_would_have_to_m
         )
         return [r.text for r in ranked(e) if r.code in ("critical_shock", "amplification")]
 
-    assert "a fall of 2.0 % by a sale of $45 M, or of 0.80 % by news, sets it off" in said(0.008)
-    assert "a fall of 2.0 % or a sale of $45 M sets it off" in said(0.03)
-    assert "a fall of 2.0 % or a sale of $45 M sets it off" in said(None)
+    assert (
+        "a fall of 2.0 % by a sale of $45 M and what it closes on its way, or of 0.80 %"
+        " by news, sets it off" in said(0.008)
+    )
+    assert "a fall of 2.0 % by a sale of $45 M and what it closes on its way sets it off" in said(
+        0.03
+    )
+    assert "a fall of 2.0 % by a sale of $45 M and what it closes on its way sets it off" in said(
+        None
+    )
     assert any("is past the critical one" in text for text in said(0.001))
 
 

@@ -14,6 +14,7 @@ from monitor.core.cascade.insurance import VenueFund, executed, runway, shortfal
 from monitor.core.cascade.stress import (
     CLOSED,
     SETTLED,
+    Held,
     Missing,
     Stress,
     VenueCurves,
@@ -302,3 +303,32 @@ def test_a_fund_with_an_instrument_left_out_is_not_said_to_last():
     assert result.missing == [Missing("x:two", ["fuel"])]
     [fund] = result.funds
     assert (fund.shortfall_usd, fund.ratio, fund.adl_risk) == (None, None, None)
+
+
+# ------------------------------------------------------------------------- what is not heard
+
+
+def test_a_venue_counted_though_unheard_is_named_and_counts_as_it_did():
+    fresh, other = venue("x:one"), venue("y:one")
+    held = msgspec.structs.replace(other, unheard=["order book"])
+    plain, result = (stress(-0.03, [fresh, v], survival=1.0, psi=1.2) for v in (other, held))
+    assert result.unheard == [Held("y:one", ["order book"])]
+    assert plain == msgspec.structs.replace(result, unheard=[])
+    assert survives_json(result)
+
+
+def test_a_venue_that_is_left_out_is_missing_and_not_also_counted_unheard():
+    lost = VenueCurves("y:one", 100.0, None, DISTANCES, 0.005, unheard=["order book"])
+    result = stress(-0.03, [venue("x:one"), lost], survival=1.0, psi=1.2)
+    assert (result.missing, result.unheard) == ([Missing("y:one", ["depth"])], [])
+
+
+def test_what_its_venue_has_not_listed_is_missing_and_leaves_the_funds_loss_unknown():
+    known = [venue("x:one"), venue("y:one")]
+    result = stress(-0.03, known, survival=1.0, psi=1.2, unlisted=["y:two"])
+    assert result.missing == [Missing("y:two", ["specification"])]
+    lost = {fund.name: fund.shortfall_usd for fund in result.funds}
+    assert lost["x"] is not None
+    assert lost["y"] is None
+    nothing = stress(-0.03, [], survival=1.0, psi=1.2, unlisted=["y:two"])
+    assert nothing.missing == [Missing("y:two", ["specification"])]

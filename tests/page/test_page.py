@@ -9,6 +9,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from monitor.events import Reason
+from tests.builders import direction_risk
 from tests.sinks.builders import liquidation
 from tests.sinks.daemon import Daemon, served, warm
 
@@ -254,6 +256,84 @@ async def test_abstention_and_held_phases_are_shown_as_plainly_as_risk(stage, op
         for part in ("Abstains: coverage is 12 %", "Held: no book is heard", "okx: order book"):
             assert part in text
     daemon.publish(msgspec.structs.replace(state, seq=state.seq + 2))
+
+
+async def worded(page, call, *values):
+    """What `panels.js` makes of values, with plain spaces."""
+    script = f"""async (values) => {{
+      const {{ sentences, card, stressed }} = await import("/page/panels.js");
+      return ({call})(...values); }}"""
+    return (await page.evaluate(script, values)).replace("\u00a0", " ")
+
+
+SAID = "(d) => sentences(d, 100_000).join(' ')"
+FACTS = "(d) => card(d, 100_000, '').map((node) => node.textContent).join(' ')"
+
+
+def outlook(direction="down", reasons=(), **mechanism):
+    known = direction_risk(direction).mechanism
+    fields = {"mechanism": msgspec.structs.replace(known, **mechanism)}
+    if reasons:
+        fields["reasons"] = list(reasons)
+    return msgspec.to_builtins(direction_risk(direction, **fields))
+
+
+NO_SALE = {"critical_shock": None, "critical_usd": None, "landing": None, "reach": 0.254}
+
+
+async def test_where_no_order_sets_it_off_a_move_by_news_that_would_is_told(stage, opened):
+    _, _, server = stage
+    async with opened(server) as page:
+        for direction, order, move in (("down", "sale", "fall"), ("up", "purchase", "rise")):
+            alone = f"No {order} within 25.4 % sets it off by itself, as far as is seen"
+            for news, more in (
+                (0.0597, f"; a {move} of 5.97 % by news would."),
+                (0.0, f"; any {move} by news would."),
+                (None, ". "),
+            ):
+                seen = outlook(direction, **NO_SALE, critical_requote=news)
+                assert (await worded(page, SAID, seen)).startswith(alone + more)
+        facts = await worded(page, FACTS, outlook(**NO_SALE, critical_requote=0.0597))
+        assert "none to 25.4 %; by news 5.97 %" in facts
+
+
+async def test_a_critical_order_is_told_with_what_it_sets_off_on_its_way(stage, opened):
+    _, _, server = stage
+    async with opened(server) as page:
+        order = {"critical_shock": 0.0629, "critical_usd": 2.13e6}
+        assert (await worded(page, SAID, outlook("up", **order, critical_requote=0.07))).startswith(
+            "$2.13 M bought would, with the closes it sets off on its way, carry it up 6.29 %, "
+            "to 106,290, from where it runs by itself. It would end +4.10 % from here"
+        )
+        said = await worded(page, SAID, outlook(**order, critical_requote=0.02))
+        assert (
+            "carry it down 6.29 %, to 93,710, from where it runs by itself; by news, a fall "
+            in said
+        )
+        assert "a fall of 2.00 % would do." in said
+
+
+async def test_what_is_only_a_bound_is_said_to_be_at_least_that(stage, opened):
+    daemon, _, server = stage
+    async with opened(server) as page:
+        assert "here, near 95,900. Closing $212 M" in await worded(page, SAID, outlook())
+        beyond = await worded(page, SAID, outlook(landing=None, beyond=True))
+        assert "farther than can be seen (25.0 %). Closing at least $212 M of longs" in beyond
+        capped = [Reason("loop_gain", "loop gain 60 or more between 1 and 2", 0.9)]
+        for gain, reasons, shown in (
+            (1.4, [], "Loop gain1.40Fuel"),
+            (60.0, [], "Loop gain60Fuel"),
+            (60.0, capped, "Loop gain60 or moreFuel"),
+            (99.9, [], "Loop gain100 or moreFuel"),
+        ):
+            assert shown in await worded(page, FACTS, outlook(loop_gain=gain, reasons=reasons))
+        found = daemon.pipeline.engine.assets["BTC"].stress(daemon.at, -0.03)
+        below, above = found.nearby
+        change = msgspec.structs.replace
+        above = change(above, landing_ratio=None, beyond=True, liquidated_usd=680e6)
+        answer = {"stress": msgspec.to_builtins(change(found, nearby=[below, above])), "at_us": 0}
+        nearby = await worded(page, "(s) => stressed(s)[1].textContent", answer)
+        assert nearby.endswith("3.30 % runs beyond what can be seen (at least $680 M closed)")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -281,12 +281,10 @@ def _structure(e: Evidence, picture: Picture) -> list[Reason]:
     if e.critical_shock is not None:
         text = f"a {words.move} of {percent(e.critical_shock)}"
         news = e.critical_requote
-        if news is not None and STEP <= news < e.critical_shock and e.critical_usd is not None:
-            text += (
-                f" by a {words.order} of {money(e.critical_usd)}, or of {percent(news)} by news,"
-            )
-        elif e.critical_usd is not None:
-            text += f" or a {words.order} of {money(e.critical_usd)}"
+        if e.critical_usd is not None:
+            text += f" by a {words.order} of {money(e.critical_usd)} and what it closes on its way"
+            if news is not None and STEP <= news < e.critical_shock:
+                text += f", or of {percent(news)} by news,"
         if _is_here(e):
             text = f"by the map any {words.move} from here runs on by itself; "
             weak = e.loop_gain is not None and e.loop_gain < SHOCK_GAIN

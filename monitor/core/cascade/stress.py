@@ -38,7 +38,8 @@ class VenueCurves(Struct, frozen=True):
 
     `depth` and `fuel` are bids and longs for a fall, asks and shorts for a rise. `maintenance` is
     the maintenance margin as a share of notional at which positions there are closed. `name` is
-    the venue's or ``venue:symbol``.
+    the venue's or ``venue:symbol``. `unheard` names the inputs that are not heard now, for which
+    something else stands in these curves.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VenueCurves(Struct, frozen=True):
     depth: Floats | None
     fuel: Floats | None
     maintenance: float | None
+    unheard: Sequence[str] = ()
 
 
 class Step(Struct, frozen=True, gc=False):
@@ -103,6 +105,13 @@ class Missing(Struct, frozen=True):
     unknown: list[str]
 
 
+class Held(Struct, frozen=True):
+    """A venue the answer counts, and what of it is not heard now, so that something stands in."""
+
+    name: str
+    unheard: list[str]
+
+
 class Stress(Struct, frozen=True):
     """The answer to one what-if.
 
@@ -121,6 +130,7 @@ class Stress(Struct, frozen=True):
             the last rounds where they add nothing.
         funds: who would have to pay for it, by venue.
         missing: venues left out, which are not counted as 0.
+        unheard: venues counted although their book or mark is not heard now.
         survival: share of displayed depth that survives.
         psi: forced flow per forced dollar.
         psi_capped: the estimate of it is as large as one may be, more than forced closes plausibly
@@ -147,6 +157,7 @@ class Stress(Struct, frozen=True):
     venues: list[VenueStress]
     funds: list[Runway]
     missing: list[Missing]
+    unheard: list[Held]
     survival: float
     psi: float
     psi_capped: bool
@@ -167,6 +178,7 @@ def stress(
     spot_share: float | None = None,
     alphas: Mapping[str, float] | None = None,
     funds: Mapping[str, VenueFund] | None = None,
+    unlisted: Sequence[str] = (),
 ) -> Stress:
     """How a move of all books by `shock`, a signed ratio, goes on; positive squeezes shorts.
 
@@ -183,6 +195,7 @@ def stress(
             asked with `within_s`; unknown counts as all of it.
         alphas: share of a displacement that is arbitraged away, by name; `ALPHA` elsewhere.
         funds: insurance funds by venue.
+        unlisted: names of those that are followed and whose venue has not listed them.
 
     Raises:
         ValueError: no shock, a fall by everything, a time or share that is none, or curves that are
@@ -214,11 +227,12 @@ def stress(
             requote=start,
         )
         known.append((v, mark, pressure))
+    missing += [Missing(name, ["specification"]) for name in unlisted]
     side: Side = "long" if shock < 0.0 else "short"
     if not known:
         return Stress(
             shock, side, None, None, None, None, None, None, None, None, beyond=False, nearby=[],
-            path=[], venues=[], funds=[], missing=missing, survival=survival, psi=psi,
+            path=[], venues=[], funds=[], missing=missing, unheard=[], survival=survival, psi=psi,
             psi_capped=psi_capped, beta=beta, within_s=within_s, spot_share=spot_share,
         )  # fmt: skip
     pressures = [p for _, _, p in known]
@@ -264,6 +278,7 @@ def stress(
         venues=rows,
         funds=_runways(rows, missing, funds or {}),
         missing=missing,
+        unheard=[Held(v.name, list(v.unheard)) for v, _, _ in known if v.unheard],
         survival=survival,
         psi=psi,
         psi_capped=psi_capped,

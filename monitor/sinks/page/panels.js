@@ -42,31 +42,49 @@ export function faults(risk) {
   return list;
 }
 
+/** A critical move below this is here already. */
+const HERE = 0.00005;
+
 /** How close the fire is, and how far it would burn. */
 export function sentences(d, mark) {
-  const [fall, sold, side] = d.direction === "down" ? ["fall", "sold", "longs"] : ["rise", "bought", "shorts"];
+  const [fall, sale, sold, side] = d.direction === "down"
+    ? ["fall", "sale", "sold", "longs"] : ["rise", "purchase", "bought", "shorts"];
   const sign = d.direction === "down" ? -1 : 1;
   const m = d.mechanism;
   if (!m) return [`How close: unknown. Depth, map or volatility is not known.`, `How far: unknown.`];
   if (m.critical_shock == null) {
+    const news = m.critical_requote == null ? ""
+      : m.critical_requote < HERE ? `; any ${fall} by news would`
+        : `; a ${fall} of ${percent(m.critical_requote)} by news would`;
     return [
-      `No ${fall} within ${percent(m.reach)} runs by itself, as far as is seen.`,
-      m.liquidated_usd ? `If one came all the same: ${usd(m.liquidated_usd.mean)} of ${side}.` : `How far it would run: not known.`,
+      `No ${sale} within ${percent(m.reach)} sets it off by itself, as far as is seen${news}.`,
+      m.liquidated_usd ? `If it ran all the same: ${usd(m.liquidated_usd.mean)} of ${side}.` : `How far it would run: not known.`,
     ];
   }
-  const where = mark == null ? "" : `, to ${price(mark * (1 + sign * m.critical_shock))},`;
+  const where = mark == null ? "" : `to ${price(mark * (1 + sign * m.critical_shock))}, `;
   const news = m.critical_requote != null && m.critical_requote < m.critical_shock
-    ? `; by news, ${percent(m.critical_requote)} would do` : "";
-  const near = m.critical_shock < 0.00005
+    ? `; by news, a ${fall} of ${percent(m.critical_requote)} would do` : "";
+  const near = m.critical_shock < HERE
     ? `By the map any ${fall} from here runs on by itself; the chances below allow for its error.`
-    : `A ${fall} of ${percent(m.critical_shock)}${where} or ${usd(m.critical_usd)} ${sold} would run by itself${news}.`;
+    : `${usd(m.critical_usd)} ${sold} would, with the closes it sets off on its way, carry it ${d.direction} ${percent(m.critical_shock)}, ${where}from where it runs by itself${news}.`;
   const end = m.landing == null
     ? `It would end farther than can be seen (${percent(m.reach)}).`
     : `It would end ${move(sign * m.landing)} from here${mark == null ? "" : `, near ${price(mark * (1 + sign * m.landing))}`}.`;
   const burnt = m.liquidated_usd
-    ? ` Closing ${usd(m.liquidated_usd.mean)} of ${side} (80\u00a0%: ${usd(m.liquidated_usd.low)} to ${usd(m.liquidated_usd.high)}).`
+    ? ` Closing ${m.beyond ? "at least " : ""}${usd(m.liquidated_usd.mean)} of ${side} (80\u00a0%: ${usd(m.liquidated_usd.low)} to ${usd(m.liquidated_usd.high)}).`
     : "";
   return [near, end + burnt];
+}
+
+/** Where a node of the solver is at its cap the mean is a bound, which the reason says. */
+function gain(d, value) {
+  const least = value >= 99.5 || d.reasons.some((r) => r.code === "loop_gain" && / or more\b/.test(r.text));
+  return `${plain(value, value >= 9.95 ? 0 : 2)}${least ? " or more" : ""}`;
+}
+
+function critical(m) {
+  if (m.critical_shock != null) return percent(m.critical_shock);
+  return `none to ${percent(m.reach)}${m.critical_requote == null ? "" : `; by news ${percent(m.critical_requote)}`}`;
 }
 
 /** What keeps a phase although all is heard; anything else held is a missing input. */
@@ -99,9 +117,9 @@ export function card(d, mark, old) {
       el("tbody", {}, ...rows)),
     el("dl", { class: "facts" },
       fact("Score, 0 to 1", d.score == null ? UNKNOWN : d.score.toFixed(2)),
-      fact("Critical shock", m ? (m.critical_shock == null ? `none to ${percent(m.reach)}` : percent(m.critical_shock)) : UNKNOWN),
+      fact("Critical shock", m ? critical(m) : UNKNOWN, "where it starts to run by itself after the smallest order that brings it there, closes on the way counted, in what survives of the displayed depth"),
       fact("Amplification", m ? (m.amplification == null ? "beyond what is seen" : times(m.amplification)) : UNKNOWN, "of a move of two standard deviations in 15 minutes; of one past the critical shock, how far it runs"),
-      fact("Loop gain", !m ? UNKNOWN : m.loop_gain >= 100 ? "100 or more" : plain(m.loop_gain), "forced dollars set off by each forced dollar; above 1 it runs"),
+      fact("Loop gain", m ? gain(d, m.loop_gain) : UNKNOWN, "forced dollars set off by each forced dollar; above 1 it runs"),
       fact(`Fuel within ${percent(d.normal_move)}`, usd(d.fuel_usd)),
       fact(`Book within ${percent(d.normal_move)}`, usd(d.depth_usd))),
     el("ul", { class: "reasons", "aria-label": "Reasons" }, ...d.reasons.map((r) =>
@@ -146,7 +164,7 @@ export function tileTold(button, risk, old) {
 
 export function stressed({ stress: s, at_us: at }) {
   const side = s.side === "long" ? "longs" : "shorts";
-  const lower = s.beyond ? "at least " : "";
+  const least = (row, value) => (row.beyond && value != null ? `at least ${usd(value)}` : usd(value));
   const beyond = s.venues.filter((v) => v.beyond).map((v) => v.name);
   const seen = s.seen_ratio == null
     ? `: past ${move(s.path.at(-1)?.move_ratio ?? null)}`
@@ -155,7 +173,7 @@ export function stressed({ stress: s, at_us: at }) {
     ? `Beyond what can be seen${seen}.`
     : `Lands at ${price(s.landing_price)} (${move(s.landing_ratio)}), ${times(s.amplification)} the shock.`;
   const say = el("p", { class: "say" }, el("b", {}, landing),
-    ` ${lower}${usd(s.liquidated_usd)} of ${side} closed; insurance funds lose ${s.shortfall_usd == null ? UNKNOWN : lower + usd(s.shortfall_usd)}.`);
+    ` Closed: ${least(s, s.liquidated_usd)} of ${side}; insurance funds lose ${least(s, s.shortfall_usd)}.`);
   Object.assign(say.dataset, { landing: s.landing_price, ratio: s.landing_ratio, usd: s.liquidated_usd, at });
   const table = el("table", {},
     el("caption", {}, `At ${clock(at)} UTC; depth survives as in the median event`),
@@ -164,20 +182,23 @@ export function stressed({ stress: s, at_us: at }) {
     el("tbody", {}, ...s.venues.map((v) => el("tr", {},
       el("th", { scope: "row" }, v.name),
       el("td", { class: "n" }, v.landing_ratio == null ? "beyond" : move(v.landing_ratio)),
-      el("td", { class: "n", title: exactUsd(v.liquidated_usd) }, usd(v.liquidated_usd)),
-      el("td", { class: "n" }, usd(v.shortfall_usd))))));
+      el("td", { class: "n", title: exactUsd(v.liquidated_usd) }, least(v, v.liquidated_usd)),
+      el("td", { class: "n" }, least(v, v.shortfall_usd))))));
   const missing = s.missing.length
     ? [el("p", { class: "note" }, `Not counted, unknown: ${s.missing.map((m) => `${m.name} (${m.unknown.join(", ")})`).join("; ")}`)]
+    : [];
+  const unheard = s.unheard.length
+    ? [el("p", { class: "note" }, `Counted though not heard: ${s.unheard.map((h) => `${h.name} (${h.unheard.join(", ")})`).join("; ")}`)]
     : [];
   const capped = s.psi_capped ? [el("p", { class: "note" }, "Psi is estimated at its cap: read this as an upper bound")] : [];
   const near = s.nearby.length
     ? [el("p", { class: "note" }, `Nearby: ${s.nearby.map((n) => `${move(n.shock_ratio)} ${
-      n.landing_ratio == null ? "runs beyond what can be seen" : `lands at ${move(n.landing_ratio)}`}`).join(", ")}`)]
+      n.landing_ratio == null ? `runs beyond what can be seen (at least ${usd(n.liquidated_usd)} closed)` : `lands at ${move(n.landing_ratio)}`}`).join(", ")}`)]
     : [];
   const shown = s.path.length > 9 ? [...s.path.slice(0, 5), null, ...s.path.slice(-3)] : s.path;
   const path = el("p", { class: "quiet small" }, `Path in ${s.path.length} rounds: ` +
     shown.map((step) => (step ? move(step.move_ratio) : "…")).join(" → "));
-  return [say, ...near, ...capped, ...missing, path, table];
+  return [say, ...near, ...capped, ...missing, ...unheard, path, table];
 }
 
 // ----------------------------------------------------------------------------------- alerts
