@@ -25,7 +25,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from monitor.config import ConfigError
 from monitor.sinks.envelope import VERSION
 from monitor.sinks.outbox import STATE_KINDS
-from monitor.sinks.redis import COMMON, Reason, Servers, masked, reason_of
+from monitor.sinks.redis import COMMON, Reason, Servers, masked, numbers, reason_of
 from monitor.sinks.sequence import Sequence
 
 EVENT_KINDS: Final = frozenset({"liquidations", "heatmap:log"} | set(COMMON))
@@ -335,7 +335,7 @@ class Messages:
         top = await _top(client, stream)
         if stream not in last:
             last[stream] = top if self._since == "$" else self._since
-        elif _number(top) < _number(last[stream]):
+        elif numbers(top) < numbers(last[stream]):
             last[stream] = "0-0"
 
     # ---------------------------------------------------------------------------- messages
@@ -431,8 +431,3 @@ async def _top(client: Redis, stream: str) -> str:
             return "0-0"
         raise
     return cast("bytes", info["last-generated-id"]).decode()
-
-
-def _number(id_: str) -> tuple[int, int]:
-    ms, _, number = id_.partition("-")
-    return int(ms), int(number or 0)

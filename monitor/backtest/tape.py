@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from monitor.core.heatmap.map import Map
+from monitor.core.heatmap.map import UNMEASURED, Map
 from monitor.events import NS, Candle, Completeness, Instrument, Side, Taker, Tier
 from monitor.sim.chance import generator
 from monitor.sim.liquidation import Liquidation
@@ -185,7 +185,7 @@ _SIDES: Final[tuple[Side, Side]] = ("long", "short")
 
 def _printed(venue: str, prints: list[tuple[Side, float]]) -> list[tuple[Side, float]]:
     """What a map may learn from of a second's forced closes, as the venue's feed shows them."""
-    if PRINTS[venue] in ("partial", "tail_only") or not prints:
+    if PRINTS[venue] in UNMEASURED or not prints:
         return []
     return prints if PRINTS[venue] == "all" else [max(prints, key=lambda p: p[1])]
 

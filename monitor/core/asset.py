@@ -35,7 +35,7 @@ from monitor.core.heatmap.calibration import ThrottleCorrection, Weights
 from monitor.core.heatmap.map import Map, estimates
 from monitor.core.heatmap.pooling import Estimate, fuel, fuel_within, pooled
 from monitor.core.heatmap.priors import PUBLISHED, Belief
-from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
+from monitor.core.instrument import InstrumentState
 from monitor.core.prospect import USUAL_W, psi
 from monitor.core.quantities.commonality import ALONE, Neighbourhood
 from monitor.core.quantities.funds import by_venue
@@ -227,15 +227,13 @@ class Asset:
                 known.append(state)
                 maps.append(state.map)
         found = list(zip(known, estimates(maps, at), strict=True))
-        fresh = [(e, s.spec) for s, e in found if at - s.mark_at <= MARK_FRESH_NS]
+        fresh = [(e, s.spec) for s, e in found if s.hears_mark(at)]
         if not fresh:
             return {}
         largest, spec = max(fresh, key=lambda pair: pair[0].open_interest_usd)
         price = largest.mark / spec.multiplier
         return {
-            s.spec.name: e
-            if at - s.mark_at <= MARK_FRESH_NS
-            else replace(e, mark=price * s.spec.multiplier)
+            s.spec.name: e if s.hears_mark(at) else replace(e, mark=price * s.spec.multiplier)
             for s, e in found
         }
 
@@ -365,7 +363,7 @@ class Asset:
             unheard = []
             if state.book.state != "synced" or (curve is not None and curve.stale):
                 unheard.append("order book")
-            if at - state.mark_at > MARK_FRESH_NS:
+            if not state.hears_mark(at):
                 unheard.append("mark price")
             venues.append(
                 VenueCurves(
@@ -398,7 +396,7 @@ class Asset:
 
     def _mark(self, at: int) -> float | None:
         """The mark of the largest instrument that is heard."""
-        fresh = [s for s in self.instruments if at - s.mark_at <= MARK_FRESH_NS]
+        fresh = [s for s in self.instruments if s.hears_mark(at)]
         largest = max(fresh, key=lambda s: s.open_interest_base or 0.0, default=None)
         return None if largest is None else largest.mark
 
@@ -407,7 +405,7 @@ class Asset:
         if not self.instruments:
             return 0.0
         good = sum(
-            (at - s.mark_at <= MARK_FRESH_NS)
+            s.hears_mark(at)
             + (s.book.state == "synced")
             + (at - s.open_interest_at <= INTEREST_STALE_NS)
             for s in self.instruments
@@ -417,9 +415,7 @@ class Asset:
     def _absent(self, at: int) -> list[str]:
         """Venues of which no instrument has a mark and a book to go by."""
         present = {
-            s.spec.venue
-            for s in self.instruments
-            if at - s.mark_at <= MARK_FRESH_NS and s.liquidity.holds(at)
+            s.spec.venue for s in self.instruments if s.hears_mark(at) and s.liquidity.holds(at)
         }
         names = [state.spec.name for state in self.instruments] + self.unlisted
         venues = dict.fromkeys(name.partition(":")[0] for name in names)
@@ -429,7 +425,7 @@ class Asset:
         found = [Unheard(n.partition(":")[0], "specification", None) for n in self.unlisted]
         for s in self.instruments:
             venue = s.spec.venue
-            if at - s.mark_at > MARK_FRESH_NS:
+            if not s.hears_mark(at):
                 found.append(Unheard(venue, "mark price", _age_s(at, s.mark_at)))
             if at - s.open_interest_at > INTEREST_STALE_NS:
                 found.append(Unheard(venue, "open interest", _age_s(at, s.open_interest_at)))
@@ -452,7 +448,7 @@ class Asset:
                 continue
             if s.book.state != "synced":
                 faults.append(Fault("book_unsynced", name, f"{name}: its book is {s.book.state}"))
-            if at - s.mark_at > MARK_FRESH_NS:
+            if not s.hears_mark(at):
                 faults.append(Fault("mark_stale", name, f"{name}: no mark price for a minute"))
             if at - s.open_interest_at > INTEREST_STALE_NS:
                 detail = f"{name}: no open interest for ten minutes"

@@ -22,7 +22,7 @@ from monitor.core.forecast.past import VolatilityState
 from monitor.core.forecast.prints import FollowOn, FollowOnState, Mean, Prints, PrintsState
 from monitor.core.forecast.volatility import Forecast, VolatilityForecast
 from monitor.core.heatmap.calibration import ThrottleCorrection
-from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
+from monitor.core.instrument import InstrumentState
 from monitor.core.saved import StateError
 from monitor.events import NS, Candle, Direction, Liquidation, Side
 
@@ -172,7 +172,7 @@ class Conditions:
             move = self.moves_sigma(direction)
             depth = self.depth_usd(direction)
             side.survival.observe(at, None if move is None else max(0.0, move[1]), depth)
-        fresh = {s.spec.name: s.mark for s in self._instruments if s.mark and _is_fresh(s, at)}
+        fresh = {s.spec.name: s.mark for s in self._instruments if s.mark and s.hears_mark(at)}
         if set(fresh) - set(self.arbitrage.venues):
             state = self.arbitrage.state()
             self.arbitrage = Arbitrage([s.spec.name for s in self._instruments])
@@ -185,7 +185,7 @@ class Conditions:
         The distance between two venues' marks is no return, so who takes over is scaled by what
         both said when both were last heard. Without such a moment a new series begins.
         """
-        marks = {s.spec.name: s for s in self._instruments if s.mark and _is_fresh(s, at)}
+        marks = {s.spec.name: s for s in self._instruments if s.mark and s.hears_mark(at)}
         lively = {n: s for n, s in marks.items() if at - s.mark_at <= SOURCE_QUIET_NS}
         if self._source not in lively and (lively or self._source not in marks):
             before, heirs = self._beside.get(self._source), lively or marks
@@ -240,15 +240,16 @@ class Conditions:
     def _minute(self, at: int) -> Minute:
         self._flow_variance.add(self._net_flow**2)
         self._net_flow = 0.0
-        funding, gap = self.funding(at), self._mark_gap(at)
+        funding, gap = self.funding(at), self.mark_gap(at)
         interest = self.interest(at)
         for norm, value in ((self._funding, funding), (self._gap, gap), (self._interest, interest)):
             if value is not None:
                 norm.heard(at, value)
         self._interests.append(interest)
         liquidated = []
+        whole = self._is_whole(at)
         for direction, side in self._by_direction.items():
-            liquidated.append(side.prints.minute(at) if self._is_whole(at) else None)
+            liquidated.append(side.prints.minute(at) if whole else None)
             side.hawkes.advance(at)
             side.depths.append(self.depth_usd(direction))
         low, high = self._low, self._high
@@ -394,7 +395,7 @@ class Conditions:
     def _is_whole(self, at: int) -> bool:
         """Whether every instrument that was heard in the last day still is, and so its closes."""
         known = (s for s in self._instruments if s.mark_at and at - s.mark_at <= GONE_NS)
-        return all(_is_fresh(s, at) for s in known)
+        return all(s.hears_mark(at) for s in known)
 
     def interest_z(self, at: int) -> float | None:
         """How unusually large open interest is."""
@@ -409,14 +410,15 @@ class Conditions:
 
     def plumbing(self, at: int) -> float | None:
         """How unusual the gap between mark and index is, as a quantile."""
-        gap = self._mark_gap(at)
+        gap = self.mark_gap(at)
         return None if gap is None else self._gap.quantile(gap)
 
-    def _mark_gap(self, at: int) -> float | None:
+    def mark_gap(self, at: int) -> float | None:
+        """The largest distance of a mark from its index, a ratio; None where none is known."""
         gaps = [
             abs(s.basis)
             for s in self._instruments
-            if s.basis is not None and _is_fresh(s, at) and at - s.index_at <= MARK_FRESH_NS
+            if s.basis is not None and s.hears_mark(at) and s.hears_index(at)
         ]
         return max(gaps) if gaps else None
 
@@ -424,7 +426,7 @@ class Conditions:
         total = weight = 0.0
         for state in self._instruments:
             value, usd = values.get(state.spec.name), state.open_interest_usd
-            if value is not None and usd is not None and _is_fresh(state, at):
+            if value is not None and usd is not None and state.hears_mark(at):
                 total, weight = total + value * usd, weight + usd
         return total / weight if weight > 0.0 else None
 
@@ -498,7 +500,3 @@ def _towards(
 
 def _unit_price(state: InstrumentState) -> float:
     return (state.mark or 0.0) / state.spec.multiplier
-
-
-def _is_fresh(state: InstrumentState, at: int) -> bool:
-    return at - state.mark_at <= MARK_FRESH_NS

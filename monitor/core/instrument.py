@@ -137,6 +137,14 @@ class InstrumentState:
         self.fund: Fund | None = None
         """The pool that pays for its forced closes beyond their margin."""
 
+    def hears_mark(self, at: int) -> bool:
+        """Whether its mark was heard lately enough to go by at `at` (ns)."""
+        return at - self.mark_at <= MARK_FRESH_NS
+
+    def hears_index(self, at: int) -> bool:
+        """The same of its index."""
+        return at - self.index_at <= MARK_FRESH_NS
+
     def respecify(self, spec: Instrument) -> None:
         """Take over a changed specification; another tick or contract size voids the book."""
         if (spec.tick, spec.contract) != (self.spec.tick, self.spec.contract):
@@ -158,7 +166,7 @@ class InstrumentState:
 
     def quote(self, at: int) -> tuple[float | None, str]:
         """The mark price while it is fresh at `at` (ns), else the mid price; and which it is."""
-        if self.mark is not None and at - self.mark_at <= MARK_FRESH_NS:
+        if self.mark is not None and self.hears_mark(at):
             return self.mark, "mark"
         return self.book.mid(), "mid"
 

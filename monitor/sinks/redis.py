@@ -471,7 +471,7 @@ class RedisSink:
             else:
                 del self._ids[entry.order]
                 self.renumbered += 1
-        self._tops[key] = max(self._tops[key], _numbers(info["last-generated-id"]))
+        self._tops[key] = max(self._tops[key], numbers(info["last-generated-id"].decode()))
 
     def _confirm(self, client: Redis, key: str, entry: Entry, done: set[int]) -> None:
         done.add(entry.order)
@@ -611,9 +611,10 @@ def _text(id_: tuple[int, int]) -> str:
     return f"{id_[0]}-{id_[1]}"
 
 
-def _numbers(id_: bytes) -> tuple[int, int]:
-    ms, _, number = id_.partition(b"-")
-    return int(ms), int(number)
+def numbers(id_: str) -> tuple[int, int]:
+    """A stream id as (milliseconds, number), in the order of the stream."""
+    ms, _, number = id_.partition("-")
+    return int(ms), int(number or 0)
 
 
 def reason_of(error: BaseException) -> Reason:

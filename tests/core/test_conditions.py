@@ -312,8 +312,8 @@ def test_a_gap_to_an_index_of_before_is_none():
         if second < 3 * 86_400 + 130:
             state.index, state.index_at = 100.1, at
         made.advance(at)
-    assert made._mark_gap(state.index_at + 60 * NS) == pytest.approx(0.1 / 100.1)
-    assert made._mark_gap(state.index_at + 61 * NS) is None
+    assert made.mark_gap(state.index_at + 60 * NS) == pytest.approx(0.1 / 100.1)
+    assert made.mark_gap(state.index_at + 61 * NS) is None
 
 
 @pytest.mark.parametrize("first", [0.0, 20.0])

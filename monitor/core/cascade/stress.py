@@ -292,11 +292,10 @@ def _nearby(
     pressures: list[Pressure], start: float, *, psi: float, scale: float, direction: Direction
 ) -> Nearby:
     end = couple([replace(p, requote=start) for p in pressures], psi=psi, scale=scale)
-    sign = -1.0 if direction == "down" else 1.0
     beyond = any(end.beyond)
-    landing = sign * as_ratio(_mean(pressures, end.moves), direction)
+    landing = _signed(_mean(pressures, end.moves), direction)
     return Nearby(
-        shock_ratio=_ratio(sign * as_ratio(start, direction)),
+        shock_ratio=_ratio(_signed(start, direction)),
         landing_ratio=None if beyond else _ratio(landing),
         liquidated_usd=_usd(sum(end.liquidated_usd)),
         beyond=beyond,
@@ -336,7 +335,7 @@ def _venue(
         name=name,
         mark=mark,
         landing_price=None if beyond else mark * exp(sign * end.moves[i]),
-        landing_ratio=None if beyond else _ratio(sign * as_ratio(end.moves[i], direction)),
+        landing_ratio=None if beyond else _ratio(_signed(end.moves[i], direction)),
         liquidated_usd=_usd(end.liquidated_usd[i]),
         unclosed_usd=_usd(max(there - end.liquidated_usd[i], 0.0)),
         forced_flow_usd=_usd(end.absorbed_usd[i]),
@@ -363,7 +362,7 @@ def _path(
     steps = []
     for row, freed in zip(end.path, swept.tolist(), strict=True):
         distance = _mean(pressures, row)
-        ratio = _ratio(sign * as_ratio(distance, direction))
+        ratio = _ratio(_signed(distance, direction))
         price = mark * exp(sign * distance)
         steps.append(Step(ratio, price, _usd(freed), _usd(psi * freed)))
     last = len(steps) - 1
@@ -386,6 +385,11 @@ def _seen(pressures: list[Pressure], end: Coupled, direction: Direction) -> floa
     if not seen:
         return None
     distance = _mean([p for p, _ in seen], [m for _, m in seen])
+    return _signed(distance, direction)
+
+
+def _signed(distance: float, direction: Direction) -> float:
+    """A log distance as a ratio of the mark, below zero for a fall."""
     return (-1.0 if direction == "down" else 1.0) * as_ratio(distance, direction)
 
 

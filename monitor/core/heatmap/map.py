@@ -123,6 +123,10 @@ class Parameters(Struct, frozen=True):
         return float((density * size * size).sum() / (density * size).sum())
 
 
+UNMEASURED: Final[frozenset[Completeness]] = frozenset({"partial", "tail_only"})
+"""Prints of which nobody knows what share of all they are: a map learns nothing from them."""
+
+
 class Map:
     """Where one instrument's leverage would be force-closed; see the module docstring."""
 
@@ -248,7 +252,7 @@ class Map:
 
         A feed of which nobody knows how much it shows teaches nothing.
         """
-        if completeness in ("partial", "tail_only"):
+        if completeness in UNMEASURED:
             return
         index = _SIDES.index(side)
         prints = self._prints[index]

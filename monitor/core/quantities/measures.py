@@ -18,7 +18,7 @@ from monitor.core.cascade.loop import as_distance, as_ratio
 from monitor.core.forecast.passage import first_passage
 from monitor.core.forecast.volatility import Forecast
 from monitor.core.heatmap.pooling import Estimate, fuel_between
-from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
+from monitor.core.instrument import InstrumentState
 from monitor.events import Direction, StressPoint
 
 SHOCKS: Final = (0.01, 0.03, 0.05, 0.1)
@@ -221,12 +221,12 @@ def stablecoin_deviation(states: Sequence[InstrumentState], at: int) -> float | 
     Index prices where all have one, which no perpetual's premium moves; else marks. None where
     the asset is not listed with both quotes.
     """
-    fresh = [s for s in states if s.mark is not None and at - s.mark_at <= MARK_FRESH_NS]
+    fresh = [s for s in states if s.mark is not None and s.hears_mark(at)]
     stable = [s for s in fresh if s.spec.kind == "linear" and "USDT" in s.spec.symbol]
     dollar = [s for s in fresh if s.spec.kind == "inverse"]
     if not stable or not dollar:
         return None
-    by_index = all(at - s.index_at <= MARK_FRESH_NS for s in stable + dollar)
+    by_index = all(s.hears_index(at) for s in stable + dollar)
     values = [
         [(s.index if by_index else s.mark) or 0.0 for s in group] for group in (stable, dollar)
     ]

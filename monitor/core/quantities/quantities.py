@@ -21,7 +21,7 @@ from monitor.core.conditions import DIRECTIONS, SIDE_OF, SIGN, Conditions
 from monitor.core.depth.supply import Curve
 from monitor.core.heatmap.pooling import Estimate
 from monitor.core.heatmap.pooling import fuel as fuel_of
-from monitor.core.instrument import MARK_FRESH_NS, InstrumentState
+from monitor.core.instrument import InstrumentState
 from monitor.core.quantities.aftermath import Backlog, Efficiency, Reversion, Slicing
 from monitor.core.quantities.approach import Approach
 from monitor.core.quantities.commonality import Commonality, Neighbourhood, variation
@@ -127,7 +127,7 @@ class Quantifier:
         """A venue reported a forced close."""
         self._printed["down" if event.side == "long" else "up"] = True
         self._slicing.printed(at, event)
-        if state.mark is not None and _is_fresh(state, at):
+        if state.mark is not None and state.hears_mark(at):
             self._efficiency.printed(at, state, event, state.mark)
 
     def second(self, at: int) -> None:
@@ -137,7 +137,7 @@ class Quantifier:
         self._second = at // NS
         for state in self._instruments:
             track = self._marks.setdefault(state.spec.name, MarkTrack())
-            mark = state.mark if _is_fresh(state, at) else None
+            mark = state.mark if state.hears_mark(at) else None
             index = state.index if at - state.index_at <= TRADED_NS else None
             track.second(at, mark, index, state.last_price, state.trades)
         self._slicing.second(at)
@@ -194,20 +194,17 @@ class Quantifier:
     def _asset(self, at: int, neighbours: Neighbourhood) -> Quantities:
         c, volatility = self._conditions, self._conditions.forecast
         known = volatility if c.price() is not None else None
-        fresh = [s for s in self._instruments if s.mark is not None and _is_fresh(s, at)]
+        fresh = [s for s in self._instruments if s.mark is not None and s.hears_mark(at)]
         depths = self._hear_depths()
         flow = self._turnover.within(60)
         lags = [lag for lag in self._lags.values() if lag is not None]
-        gaps = [
-            abs(s.basis) for s in fresh if s.basis is not None and at - s.index_at <= MARK_FRESH_NS
-        ]
         return Quantities(
             taker_imbalance_usd=None if flow is None else flow.bought - flow.sold,
             entry_concentration_ratio=self._standing.concentration(),
             depth_dispersion_ratio=variation(depths),
             depth_commonality_ratio=self._common.share(),
             venue_price_gap_ratio=price_gap([(s.mark or 0.0) / s.spec.multiplier for s in fresh]),
-            mark_index_gap_ratio=max(gaps, default=None),
+            mark_index_gap_ratio=c.mark_gap(at),
             mark_lag_seconds=max(lags, default=None),
             spot_share_ratio=spot_share(track.moved(at) for track in self._marks.values()),
             jump_intensity_per_hour=None if known is None else 2.0 * 3600.0 * known.jump_rate,
@@ -396,7 +393,7 @@ class Quantifier:
         for state in self._instruments:
             estimate, track = estimates.get(state.spec.name), self._marks.get(state.spec.name)
             last = track.last(at) if track is not None else None
-            if estimate is not None and last is not None and _is_fresh(state, at):
+            if estimate is not None and last is not None and state.hears_mark(at):
                 found.append(passed_over(estimate, last, d))
         return sum(found) if found else None
 
@@ -442,7 +439,3 @@ class Quantifier:
         logs = [log(ratio) for ratio in ratios if ratio is not None and ratio > 0.0]
         depth = sum(logs) / len(logs) if logs else None
         self._regime.minute(log(volatility.sigma[1] / volatility.day), depth)
-
-
-def _is_fresh(state: InstrumentState, at: int) -> bool:
-    return at - state.mark_at <= MARK_FRESH_NS
